@@ -1,0 +1,1 @@
+//! Messages between the executor and the helper.

@@ -1,0 +1,1 @@
+//! Image references, container, volume and network specifications.

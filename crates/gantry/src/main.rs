@@ -1,0 +1,3 @@
+//! Runs CI jobs in containers.
+
+fn main() {}

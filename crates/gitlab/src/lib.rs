@@ -1,0 +1,1 @@
+//! The coordinator protocol of a GitLab server.

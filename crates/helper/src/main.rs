@@ -1,0 +1,3 @@
+//! The program inside helper containers.
+
+fn main() {}

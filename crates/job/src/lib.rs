@@ -1,0 +1,1 @@
+//! One CI job: payload, variables, feature flags, stages, outcome.

@@ -1,0 +1,1 @@
+//! Runs a pipeline on the working copy.

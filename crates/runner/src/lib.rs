@@ -1,0 +1,1 @@
+//! The service: slots, polling, reload, signals, sweep, outbox.

@@ -1,0 +1,1 @@
+//! Stage scripts for bash and sh.

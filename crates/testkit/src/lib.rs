@@ -1,0 +1,1 @@
+//! GitLab stand-in, fixtures and faults; tests only.

@@ -1,0 +1,1 @@
+//! A job's log: masking, timestamps, limit, spool.
