@@ -1,1 +1,12 @@
-//! Image references, container, volume and network specifications.
+//! What the executor asks of a container engine, as plain data.
+//!
+//! Specifications of containers, volumes and networks in the Engine API's own words, image references, volume definitions and
+//! facts about an engine. Pure: nothing here talks to an engine. `gantry-plan` fills these types, `gantry-engine` sends them.
+
+mod facts;
+mod spec;
+
+pub use facts::{ContainerState, ContainerStatus, EngineFacts, EngineFlavor, ImageInfo};
+pub use spec::{
+    ContainerSpec, EndpointSpec, Env, HostSpec, Labels, LogSpec, NetworkSpec, TarEntry, VolumeSpec,
+};

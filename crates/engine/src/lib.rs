@@ -1,1 +1,14 @@
-//! The Docker and Podman Engine API.
+//! The Docker and Podman Engine API behind one trait, in our own types.
+//!
+//! [`Engine`] is the seam: the HTTP client talks to a real engine, the scripted fake plays one in tests. No type of an HTTP or
+//! engine library crosses it. Request bodies hold `Env` and are therefore never logged.
+
+mod error;
+mod interface;
+
+pub use error::EngineError;
+pub use interface::{
+    Archive, AttachOutput, AttachStdin, Attached, ContainerSummary, Engine, EngineEvent, EventKind,
+    ExecStream, ListFilter, LogChunk, LogStream, NetworkState, OutputStream, PullProgress,
+    RegistryAuth, SharedEngine, StdStream, VolumeState, WaitHandle, WaitResult,
+};

@@ -1,0 +1,126 @@
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// Labels of an engine object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Container environment in order, duplicates kept. Holds secrets: its `Debug` shows keys only.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Env(pub Vec<(String, String)>);
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+/// Body of a container create, in Engine API terms (docker-executor §2.4, §2.5).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Image reference or ID to create from.
+    pub image: String,
+    /// Host name inside the container; engine default if `None`.
+    pub hostname: Option<String>,
+    /// Command; the image's own if `None`.
+    pub cmd: Option<Vec<String>>,
+    /// Entrypoint; the image's own if `None`; `[""]` clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// User; the image's own if `None`.
+    pub user: Option<String>,
+    /// Working directory; the image's own if `None`.
+    pub working_dir: Option<String>,
+    /// Environment, in order.
+    pub env: Env,
+    /// Labels.
+    pub labels: Labels,
+    /// Stdin is kept open for one client and stdin, stdout and stderr are attached (a build container that reads its script).
+    pub interactive: bool,
+    /// `platform` query of the create request.
+    pub platform: Option<String>,
+    /// HostConfig.
+    pub host: HostSpec,
+    /// NetworkingConfig endpoints: network name → endpoint.
+    pub endpoints: BTreeMap<String, EndpointSpec>,
+}
+
+/// HostConfig of a container create.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostSpec {
+    /// `source:destination[:options]`.
+    pub binds: Vec<String>,
+    /// NetworkMode; engine default if empty.
+    pub network_mode: String,
+    /// Privileged.
+    pub privileged: bool,
+    /// Init process as PID 1.
+    pub init: bool,
+    /// Memory limit in bytes, 0 = none.
+    pub memory: i64,
+    /// CPU limit in billionths of a CPU, 0 = none.
+    pub nano_cpus: i64,
+    /// Size of /dev/shm in bytes, 0 = engine default.
+    pub shm_size: i64,
+    /// Additional `/etc/hosts` lines `name:ip`.
+    pub extra_hosts: Vec<String>,
+    /// Log driver; engine default if `None`.
+    pub log: Option<LogSpec>,
+    /// Root file system read-only.
+    pub read_only_rootfs: bool,
+}
+
+/// Log driver of a container and its options.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSpec {
+    /// Driver name, e.g. `local`.
+    pub driver: String,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Endpoint settings of one network.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// DNS names of the container on this network.
+    pub aliases: Vec<String>,
+}
+
+/// Body of a volume create. A volume made implicitly by a bind has no labels, so volumes are always created first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Name.
+    pub name: String,
+    /// Driver; engine default if empty.
+    pub driver: String,
+    /// Driver options.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// Body of a network create.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Name; not unique to the engine.
+    pub name: String,
+    /// Labels.
+    pub labels: Labels,
+    /// EnableIPv6, always sent.
+    pub enable_ipv6: bool,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+}
+
+/// A directory that an archive upload makes or sets right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TarEntry {
+    /// Path in the container without leading slash, e.g. `builds/group/project`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
