@@ -1,0 +1,268 @@
+//! One job's log as the rest of the program sees it.
+#![expect(clippy::todo, clippy::unused_self, reason = "signatures first")]
+#![allow(
+    missing_debug_implementations,
+    clippy::needless_pass_by_value,
+    unused_variables
+)]
+
+use std::path::Path;
+
+use tokio::sync::watch;
+
+use crate::{Phrase, Stream, TraceError, TraceOptions};
+
+/// How far a log has come: what can be read and what the server must be told. All three fields
+/// belong together, so take them from one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TraceProgress {
+    /// Bytes that can be read and sent.
+    pub len: u64,
+    /// CRC32 (IEEE) of exactly those bytes.
+    pub checksum: u32,
+    /// No more will come.
+    pub finished: bool,
+}
+
+impl TraceProgress {
+    /// The checksum as GitLab wants it: `crc32:` and 8 lower-case hex digits
+    /// (coordinator-api §7).
+    #[must_use]
+    pub fn checksum_text(&self) -> String {
+        format!("crc32:{:08x}", self.checksum)
+    }
+}
+
+/// How a line of the runner looks (coordinator-api §11, ANSI).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Plain: `␛[0K<text>␛[0;m`.
+    Print,
+    /// Bold green.
+    Info,
+    /// Yellow, with `WARNING: `.
+    Warning,
+    /// Bold red, with `ERROR: `. Also the peer's "soft error".
+    Error,
+}
+
+/// What became of the raw bytes of one [`JobTrace::write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Raw bytes of this stream, counted from its first, whose effect is in the spool.
+    pub consumed: u64,
+    /// The start mark was found in this stream, now or before.
+    pub start_mark_seen: bool,
+}
+
+/// What the spool knows of one raw stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Raw bytes whose effect is in the spool, counted from the stream's first byte.
+    pub consumed: u64,
+    /// CRC32 of those raw bytes.
+    pub raw_checksum: u32,
+    /// The start mark was found in this stream.
+    pub start_mark_seen: bool,
+    /// [`JobTrace::close_source`] was called and nothing was written since.
+    pub closed: bool,
+}
+
+/// What [`JobTrace::open`] found and had to cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// Bytes of output kept.
+    pub len: u64,
+    /// Bytes of output after the last whole record, cut off. Their raw bytes are replayed.
+    pub trace_bytes_cut: u64,
+    /// Bytes of a torn last record, cut off.
+    pub cursor_bytes_cut: u64,
+    /// Whole records whose output was not on the disk. Never after the death of a process alone:
+    /// the machine lost power or somebody changed the files.
+    pub records_lost: u64,
+    /// [`JobTrace::finish`] was called before.
+    pub finished: bool,
+}
+
+/// One job's log. Cheap to clone; all clones are the same log.
+///
+/// Writing calls do a short write to the page cache under a lock that is never held across an
+/// await. Nothing is synced to the disk: the promise covers the death of the process, not of the
+/// machine (design, Durability).
+#[derive(Clone)]
+pub struct JobTrace {}
+
+impl JobTrace {
+    /// Makes the files of a new log in `folder` (which exists), mode 0600.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`] or [`TraceError::DiskFull`], also when the files exist already.
+    pub fn create(folder: &Path, options: TraceOptions) -> Result<Self, TraceError> {
+        todo!("{}", folder.display())
+    }
+
+    /// Opens the log of a job that an earlier process began; makes it if its files were never made.
+    /// `options` must be the ones it was created with, plus phrases added since.
+    ///
+    /// # Errors
+    /// [`TraceError::Corrupt`], [`TraceError::Version`], [`TraceError::Io`].
+    pub fn open(folder: &Path, options: TraceOptions) -> Result<(Self, Opened), TraceError> {
+        todo!("{}", folder.display())
+    }
+
+    /// Writes one line of the runner with colour, reset and line break added. Never fails: on a
+    /// full disk the line waits in memory, and [`JobTrace::finish`] tells.
+    pub fn line(&self, level: Level, text: &str) {
+        todo!("{text}")
+    }
+
+    /// As [`JobTrace::line`], but at most once per `key` in the life of the log, over all
+    /// restarts. Returns whether the line was written now.
+    pub fn line_once(&self, key: &str, level: Level, text: &str) -> bool {
+        todo!()
+    }
+
+    /// Plain line: `line(Level::Print, …)`.
+    pub fn println(&self, text: &str) {
+        self.line(Level::Print, text);
+    }
+
+    /// Info line: `line(Level::Info, …)`.
+    pub fn infoln(&self, text: &str) {
+        self.line(Level::Info, text);
+    }
+
+    /// Warning line: `line(Level::Warning, …)`.
+    pub fn warningln(&self, text: &str) {
+        self.line(Level::Warning, text);
+    }
+
+    /// Error line: `line(Level::Error, …)`.
+    pub fn errorln(&self, text: &str) {
+        self.line(Level::Error, text);
+    }
+
+    /// Writes bytes to the runner's stream as they are (masked, but no colour or line break added).
+    pub fn raw(&self, text: &[u8]) {
+        todo!()
+    }
+
+    /// Opens a section and prints its title line. Without `sections` only the title is printed.
+    pub fn section_start(&self, name: &str, title: &str) {
+        todo!()
+    }
+
+    /// Closes a section; without `sections` nothing.
+    pub fn section_end(&self, name: &str) {
+        todo!()
+    }
+
+    /// As [`JobTrace::section_start`], at most once per `key`. Returns whether it was written now.
+    pub fn section_start_once(&self, key: &str, name: &str, title: &str) -> bool {
+        todo!()
+    }
+
+    /// As [`JobTrace::section_end`], at most once per `key`. Returns whether it was written now.
+    pub fn section_end_once(&self, key: &str, name: &str) -> bool {
+        todo!()
+    }
+
+    /// Takes raw output of a container in. `source` is the container's key: its id, or anything
+    /// else that a restarted process can name again and that no other container of the job has.
+    /// Best in pieces of up to 64 KiB: each call makes one spool record.
+    ///
+    /// After [`JobTrace::begin_replay`] the bytes are those of the container's log from its first
+    /// byte on, and what was consumed before is skipped.
+    ///
+    /// # Errors
+    /// [`TraceError::DiskFull`] or [`TraceError::Io`]: nothing was taken in, call again with the
+    /// same bytes. [`TraceError::Finished`] after [`JobTrace::finish`].
+    pub fn write(&self, source: &str, stream: Stream, raw: &[u8]) -> Result<Written, TraceError> {
+        todo!()
+    }
+
+    /// As [`JobTrace::write`] for many frames at once, in order, in one record: for readers that
+    /// take many small frames out of one read. All frames are of one source.
+    ///
+    /// # Errors
+    /// As [`JobTrace::write`].
+    pub fn write_frames(&self, source: &str, frames: &[(Stream, &[u8])]) -> Result<(), TraceError> {
+        todo!()
+    }
+
+    /// The source is at its end: what was held back is written. Closing twice does nothing more.
+    ///
+    /// # Errors
+    /// As [`JobTrace::write`].
+    pub fn close_source(&self, source: &str) -> Result<(), TraceError> {
+        todo!()
+    }
+
+    /// What the spool knows of a stream; zero if it has none of it.
+    #[must_use]
+    pub fn position(&self, source: &str, stream: Stream) -> Position {
+        todo!()
+    }
+
+    /// From now on [`JobTrace::write`] gets this source's log again from its first byte. Bytes held
+    /// back in memory are forgotten (they come again), consumed ones are skipped after a check of
+    /// their checksum. If the log differs, the trace goes on at the last common line break and
+    /// says so in a warning line. May be called any number of times.
+    pub fn begin_replay(&self, source: &str) {
+        todo!()
+    }
+
+    /// Adds phrases while the job runs: secrets resolved late, the start mark of the next stage.
+    pub fn add_phrases(&self, phrases: impl IntoIterator<Item = Phrase>) {
+        todo!()
+    }
+
+    /// No more output: closes all sources, so that what was held back is in, and tells readers.
+    /// Later lines are dropped. Calling it again does nothing more.
+    ///
+    /// # Errors
+    /// [`TraceError::DiskFull`] or [`TraceError::Io`] when output is still in memory only; call
+    /// again later.
+    pub fn finish(&self) -> Result<(), TraceError> {
+        todo!()
+    }
+
+    /// Length, checksum and end as one consistent value.
+    #[must_use]
+    pub fn progress(&self) -> TraceProgress {
+        todo!()
+    }
+
+    /// Bytes that can be read.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.progress().len
+    }
+
+    /// No byte can be read yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// CRC32 of the bytes that can be read.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        self.progress().checksum
+    }
+
+    /// Follows growth and the end: `changed().await`, then look at the value.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<TraceProgress> {
+        todo!()
+    }
+
+    /// Reads up to `max` bytes (at most 1 MiB) from `offset`, while writing goes on. Empty at or
+    /// past the end. Reads the page cache; takes no lock of the writer.
+    ///
+    /// # Errors
+    /// [`TraceError::Io`].
+    pub fn read_at(&self, offset: u64, max: usize) -> Result<Vec<u8>, TraceError> {
+        todo!()
+    }
+}
