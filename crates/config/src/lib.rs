@@ -1,1 +1,39 @@
-//! config.toml: read and check.
+//! `config.toml`: read and check, the file GitLab Runner uses, unchanged.
+//!
+//! [`load`] reads a file, [`parse`] a text; both give a [`Config`] made of plain, resolved values (defaults filled in, numbers
+//! clamped as the peer does, placeholders expanded), so that no other crate asks "and if it is not set?" again. What is wrong with
+//! the file is a [`ConfigError`] that names every problem with file, line, column and key; what is odd is a [`Warning`].
+//!
+//! The names, types and defaults of all keys are one table, [`keys`]: checking reads it, and so will help texts and documents.
+//!
+//! Nothing here logs, reads the process environment or looks at the clock: those are inputs. Only [`load`] and [`system_id`] touch
+//! the file system.
+//!
+//! Peer behaviour: config-toml (whole), docker-executor §1. Deviations, all of them kinder: problems name the place and come
+//! together, a key that does nothing yet is named, bad values of `[runners.docker]` are found at load and not by the first job.
+
+mod check;
+pub mod config;
+pub mod duration;
+mod excerpt;
+mod expand;
+pub mod keys;
+mod load;
+mod nearest;
+mod problem;
+mod quantity;
+mod read;
+mod snapshot;
+pub mod state_dir;
+pub mod system_id;
+mod token;
+mod tree;
+
+pub use config::{
+    COMPATIBLE_VERSION, Config, CustomBuildDir, DockerConfig, Environment, Executor, GantryConfig,
+    IgnoreUnsupported, LogDriver, LogFormat, LogLevel, OnStop, PullPolicy, RunnerConfig, Skip,
+};
+pub use load::{Loaded, Placeholders, load, parse};
+pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};
+pub use snapshot::SnapshotError;
+pub use token::short_token;

@@ -1,0 +1,62 @@
+//! The configuration as the rest of the program sees it: resolved values, no questions left.
+//!
+//! [`Config`] is one loaded file. Its runner entries are shared ([`Arc`]), so a job keeps the entry it started with while a reload
+//! puts another in place (config-toml §1 "Hot reload").
+
+mod docker;
+mod gantry;
+mod log;
+mod runner;
+
+pub use docker::{DockerConfig, PullPolicy};
+pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, OnStop};
+pub use log::{LogFormat, LogLevel};
+pub use runner::{CustomBuildDir, Environment, Executor, RunnerConfig, Skip};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One configuration file, checked (config-toml §2).
+///
+/// [`Config::default`] is what a missing file means: one slot, no runners.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Job slots of the whole process, at least 1.
+    pub concurrent: usize,
+    /// Time between two rounds of polling over all runners. 3 s where the file says nothing, zero or less.
+    pub check_interval: Duration,
+    /// Level of the process log. The command line wins.
+    pub log_level: LogLevel,
+    /// Form of the process log. The command line wins.
+    pub log_format: LogFormat,
+    /// Address of the metrics endpoint as written (`host:port` or `host`); `None`: no endpoint.
+    pub listen_address: Option<String>,
+    /// How long a forceful shutdown may take. 30 s where the file says nothing, zero or less.
+    pub shutdown_timeout: Duration,
+    /// Greatest age of a keep-alive connection to GitLab; `None`: no limit.
+    pub connection_max_age: Option<Duration>,
+    /// Labels of all runners. Already merged into [`RunnerConfig::labels`].
+    pub labels: BTreeMap<String, String>,
+    /// `[gantry]`: what the peer has no key for.
+    pub gantry: GantryConfig,
+    /// `[[runners]]` in file order, also those that cannot be used: see [`RunnerConfig::skip`].
+    pub runners: Vec<Arc<RunnerConfig>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            concurrent: 1,
+            check_interval: Duration::from_secs(3),
+            log_level: LogLevel::default(),
+            log_format: LogFormat::default(),
+            listen_address: None,
+            shutdown_timeout: Duration::from_secs(30),
+            connection_max_age: Some(Duration::from_secs(15 * 60)),
+            labels: BTreeMap::new(),
+            gantry: GantryConfig::default(),
+            runners: Vec::new(),
+        }
+    }
+}
