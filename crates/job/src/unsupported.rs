@@ -1,0 +1,166 @@
+//! Parts of a payload that this version does not do yet. They fail the job by name: nothing a
+//! pipeline asks for is dropped in silence.
+
+use std::fmt;
+
+use crate::cause::Cause;
+use crate::payload::{Image, JobPayload};
+use crate::settings::{JobSettings, SubmoduleStrategy};
+
+#[cfg(test)]
+mod tests;
+
+/// Something the job asks for in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsupported {
+    /// A keyword of the pipeline. `[gantry] ignore_unsupported` runs the job without it.
+    Keyword {
+        /// The keyword as pipelines spell it, e.g. `cache`.
+        keyword: &'static str,
+        /// Where in the payload, e.g. `cache[0]`.
+        place: String,
+    },
+    /// Unknown keys of `executor_opts`. The peer refuses these too, so no setting ignores them.
+    Options {
+        /// The peer's sentence.
+        message: String,
+    },
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keyword { keyword, place } if *keyword == place => write!(f, "`{keyword}`"),
+            Self::Keyword { keyword, place } => write!(f, "`{keyword}` ({place})"),
+            Self::Options { message } => f.write_str(message),
+        }
+    }
+}
+
+/// The cause a job fails of for what was found, or `None` if it may run. `ignore_keywords` is
+/// `[gantry] ignore_unsupported`.
+pub fn refusal(found: &[Unsupported], ignore_keywords: bool) -> Option<Cause> {
+    let options: Vec<&str> = found
+        .iter()
+        .filter_map(|unsupported| match unsupported {
+            Unsupported::Options { message } => Some(message.as_str()),
+            Unsupported::Keyword { .. } => None,
+        })
+        .collect();
+    if !options.is_empty() {
+        return Some(Cause::UnsupportedOptions {
+            message: options.join("\n"),
+        });
+    }
+    (!ignore_keywords && !found.is_empty()).then(|| Cause::Unsupported {
+        keywords: found.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// All parts of the job that this version does not do, in the order in which a job meets them.
+pub fn unsupported_keywords(payload: &JobPayload, settings: &JobSettings) -> Vec<Unsupported> {
+    let mut found = Vec::new();
+    image_options(payload, &mut found);
+    let mut keyword = |keyword, place: String| found.push(Unsupported::Keyword { keyword, place });
+
+    for input in &payload.inputs {
+        keyword("inputs", format!("input {:?}", input.key));
+    }
+    for name in payload.secrets.keys() {
+        keyword("secrets", format!("secret {name:?}"));
+    }
+    if payload.run.is_some() {
+        keyword("run", "run".to_owned());
+    }
+    for hook in payload.hooks.iter().filter(|hook| !hook.script.is_empty()) {
+        keyword("hooks", format!("hook {:?}", hook.name));
+    }
+    match settings.git_submodule_strategy {
+        SubmoduleStrategy::Normal => {
+            keyword(
+                "GIT_SUBMODULE_STRATEGY",
+                "variable, value \"normal\"".to_owned(),
+            );
+        }
+        SubmoduleStrategy::Recursive => {
+            keyword(
+                "GIT_SUBMODULE_STRATEGY",
+                "variable, value \"recursive\"".to_owned(),
+            );
+        }
+        // An invalid strategy fails get_sources with the peer's message.
+        SubmoduleStrategy::None | SubmoduleStrategy::Invalid => {}
+    }
+    for (index, cache) in payload.cache.iter().enumerate() {
+        if cache.untracked || !cache.paths.is_empty() {
+            keyword("cache", format!("cache[{index}]"));
+        }
+    }
+    for (index, dependency) in payload.dependencies.iter().enumerate() {
+        if !dependency.artifacts_file.filename.is_empty() {
+            keyword(
+                "dependencies",
+                format!(
+                    "dependencies[{index}], artifacts of job {:?}",
+                    dependency.name
+                ),
+            );
+        }
+    }
+    for (index, artifact) in payload.artifacts.iter().enumerate() {
+        if artifact.untracked || !artifact.paths.is_empty() {
+            keyword(
+                "artifacts",
+                format!(
+                    "artifacts[{index}], {}",
+                    artifact_type(&artifact.artifact_type)
+                ),
+            );
+        }
+    }
+    if payload.suspend_options.suspend_on_success || payload.suspend_options.suspend_on_failure {
+        keyword("suspend_options", "suspend_options".to_owned());
+    }
+    found
+}
+
+fn artifact_type(name: &str) -> &str {
+    if name.is_empty() { "archive" } else { name }
+}
+
+/// Unknown keys of `executor_opts`, of the image first.
+fn image_options(payload: &JobPayload, found: &mut Vec<Unsupported>) {
+    let images = payload
+        .image
+        .iter()
+        .map(|image| ("image", image))
+        .chain(payload.services.iter().map(|service| ("service", service)));
+    for (section, image) in images {
+        found.extend(
+            option_messages(section, image)
+                .into_iter()
+                .map(|message| Unsupported::Options { message }),
+        );
+    }
+}
+
+/// The peer's sentences (coordinator-api §5).
+fn option_messages(section: &str, image: &Image) -> Vec<String> {
+    let opts = &image.executor_opts;
+    [
+        (&opts.unknown, "executor_opts", "docker kubernetes"),
+        (&opts.docker.unknown, "docker executor", "platform user"),
+        (&opts.kubernetes.unknown, "kubernetes executor", "user"),
+    ]
+    .into_iter()
+    .filter(|(unknown, ..)| !unknown.is_empty())
+    .map(|(unknown, executor, supported)| {
+        let mut names = unknown.clone();
+        names.sort_unstable();
+        format!(
+            "Unsupported \"{section}\" options [{}] for \"{executor}\"; supported options are [{supported}]",
+            names.join(" ")
+        )
+    })
+    .collect()
+}
