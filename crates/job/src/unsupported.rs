@@ -37,24 +37,22 @@ impl fmt::Display for Unsupported {
     }
 }
 
-/// The cause a job fails of for what was found, or `None` if it may run. `ignore_keywords` is
-/// `[gantry] ignore_unsupported`.
-pub fn refusal(found: &[Unsupported], ignore_keywords: bool) -> Option<Cause> {
-    let options: Vec<&str> = found
-        .iter()
-        .filter_map(|unsupported| match unsupported {
-            Unsupported::Options { message } => Some(message.as_str()),
-            Unsupported::Keyword { .. } => None,
-        })
-        .collect();
-    if !options.is_empty() {
-        return Some(Cause::UnsupportedOptions {
-            message: options.join("\n"),
-        });
+/// The cause a job fails of for what was found, or `None` if it may run. `ignores` tells whether
+/// `[gantry] ignore_unsupported` names a keyword.
+pub fn refusal(found: &[Unsupported], ignores: impl Fn(&str) -> bool) -> Option<Cause> {
+    let mut options = Vec::new();
+    let mut keywords = Vec::new();
+    for unsupported in found {
+        match unsupported {
+            Unsupported::Options { message } => options.push(message.as_str()),
+            Unsupported::Keyword { keyword, .. } if ignores(keyword) => {}
+            Unsupported::Keyword { .. } => keywords.push(unsupported.to_string()),
+        }
     }
-    (!ignore_keywords && !found.is_empty()).then(|| Cause::Unsupported {
-        keywords: found.iter().map(ToString::to_string).collect(),
-    })
+    if !options.is_empty() {
+        return Some(Cause::UnsupportedOptions { message: options.join("\n") });
+    }
+    (!keywords.is_empty()).then_some(Cause::Unsupported { keywords })
 }
 
 /// All parts of the job that this version does not do, in the order in which a job meets them.
