@@ -4,6 +4,8 @@
 //! engine library crosses it. Request bodies hold `Env` and are therefore never logged.
 
 mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod interface;
 
 pub use error::EngineError;
