@@ -1,0 +1,75 @@
+//! The chain that jobs get as `CI_SERVER_TLS_CA_FILE` when no CA file is configured.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use webpki::{EndEntityCert, anchor_from_trusted_cert};
+
+/// The presented certificates from the leaf on, each followed by its issuer, then the root from `roots`; PEM, no line break at
+/// the end. Presented certificates that issue nothing are left out, as the peer's verified chain leaves them out.
+pub(crate) fn chain_pem<'a>(
+    presented: &[CertificateDer<'_>],
+    roots: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+) -> String {
+    let mut pem = String::new();
+    let Some((leaf, mut rest)) = presented
+        .split_first()
+        .map(|(leaf, rest)| (leaf, rest.iter().collect::<Vec<_>>()))
+    else {
+        return pem;
+    };
+    push_pem(&mut pem, leaf);
+    let mut names = Names::of(leaf);
+    while let Some(Names { subject, issuer }) = &names {
+        if subject == issuer {
+            return pem;
+        }
+        let next = rest.iter().position(|certificate| {
+            Names::of(certificate).is_some_and(|names| names.subject == *issuer)
+        });
+        let Some(next) = next else { break };
+        let certificate = rest.swap_remove(next);
+        push_pem(&mut pem, certificate);
+        names = Names::of(certificate);
+    }
+    let root = names.and_then(|names| {
+        roots.into_iter().find(|root| {
+            anchor_from_trusted_cert(root).is_ok_and(|anchor| *anchor.subject == *names.issuer)
+        })
+    });
+    if let Some(root) = root {
+        push_pem(&mut pem, root);
+    }
+    pem
+}
+
+struct Names {
+    subject: Vec<u8>,
+    issuer: Vec<u8>,
+}
+
+impl Names {
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let parsed = EndEntityCert::try_from(certificate).ok()?;
+        Some(Self {
+            subject: parsed.subject().to_vec(),
+            issuer: parsed.issuer().to_vec(),
+        })
+    }
+}
+
+fn push_pem(pem: &mut String, certificate: &CertificateDer<'_>) {
+    if !pem.is_empty() {
+        pem.push('\n');
+    }
+    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    let text = STANDARD.encode(certificate);
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END CERTIFICATE-----");
+}

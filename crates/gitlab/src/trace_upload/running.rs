@@ -1,0 +1,211 @@
+//! The two loops of a running job: one sends the trace, the other keeps the server talking.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Delivery, NextPatch, RunEnd, ServerWish, TraceUpload};
+use crate::{
+    AbortReason, JobCalls, JobReply, JobUpdate, PatchAnswer, TraceExtent, TracePatch, UpdateAnswer,
+};
+
+/// Pieces up to this size are read on the spot: the page cache answers in microseconds.
+const READ_INLINE: usize = 64 * 1024;
+
+/// How often in a row the server may correct the offset in one flush.
+const CORRECTIONS: u32 = 10;
+
+/// How a flush ended.
+#[derive(Debug)]
+pub(super) enum Flush {
+    /// Everything is sent, or the server does not want it: go on with the update.
+    Done,
+    /// A try is used up.
+    Failed(String),
+}
+
+impl<C: JobCalls> TraceUpload<C> {
+    pub(super) async fn run_until_end(&self, stop: &CancellationToken) -> RunEnd {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => RunEnd::Stopped,
+            reason = self.aborted() => RunEnd::Aborted(reason),
+            () = self.send_until_finished() => match self.delivery().wish() {
+                ServerWish::Abort(reason) => RunEnd::Aborted(reason.clone()),
+                ServerWish::Run | ServerWish::Cancel => RunEnd::Finished,
+            },
+            never = self.keep_asking() => match never {},
+        }
+    }
+
+    /// Sends while the trace grows, then its rest. A failure in the rest is left to the final update, which counts it.
+    async fn send_until_finished(&self) {
+        let mut progress = self.source.progress();
+        loop {
+            let seen = *progress.borrow_and_update();
+            if seen.finished {
+                break;
+            }
+            let next = self.delivery().next_patch(seen.len, Instant::now());
+            let alive = match next {
+                NextPatch::Now { offset, len } => {
+                    if let Err(error) = self.send_piece(offset, len).await {
+                        self.delivery().unreadable(Instant::now());
+                        warn!(job = self.job.id, %error, "trace cannot be read, will be retried");
+                    }
+                    true
+                }
+                NextPatch::At(moment) => tokio::select! {
+                    () = sleep_until(moment) => true,
+                    () = self.interval_changed.notified() => true,
+                    changed = progress.changed() => changed.is_ok(),
+                },
+                NextPatch::WhenGrown => progress.changed().await.is_ok(),
+            };
+            if !alive {
+                // The writer is gone without finishing; what is written is all there is.
+                break;
+            }
+        }
+        self.delivery().begin_final();
+        if let Flush::Failed(why) = self.flush().await {
+            debug!(
+                job = self.job.id,
+                why, "rest of the trace is left to the final update"
+            );
+        }
+    }
+
+    /// Asks with a light `PUT state=running` when nothing was answered for a while (keepalive and cancel clock).
+    async fn keep_asking(&self) -> Infallible {
+        loop {
+            let due = self.delivery().next_question();
+            if due > Instant::now() {
+                sleep_until(due).await;
+                continue;
+            }
+            let asked = Instant::now();
+            let extent = TraceExtent::from(*self.source.progress().borrow());
+            let reply = self
+                .calls
+                .update_job(&self.job, &JobUpdate::running(extent))
+                .await;
+            self.delivery().updated(&reply, asked, Instant::now());
+            if let UpdateAnswer::Failed(error) = &reply.answer {
+                debug!(job = self.job.id, %error, "keepalive failed, will be retried");
+            }
+            self.publish();
+        }
+    }
+
+    /// Sends everything written (coordinator-api §6 "Final flush").
+    pub(super) async fn flush(&self) -> Flush {
+        let mut corrections = 0;
+        loop {
+            let written = self.source.progress().borrow().len;
+            let offset = self.delivery().sent();
+            if offset >= written {
+                return Flush::Done;
+            }
+            let len = usize::try_from(written - offset).unwrap_or(usize::MAX);
+            let answer = match self.send_piece(offset, len.min(TracePatch::MAX)).await {
+                Ok(reply) => reply.answer,
+                Err(error) => return Flush::Failed(format!("reading the trace: {error}")),
+            };
+            match answer {
+                PatchAnswer::Accepted { .. } => corrections = 0,
+                PatchAnswer::RangeMismatch { next } => {
+                    corrections += 1;
+                    if corrections >= CORRECTIONS {
+                        return Flush::Failed(format!(
+                            "the server asked {corrections} times in a row for another trace offset, last for {next}"
+                        ));
+                    }
+                    // The first correction is followed at once; a server that keeps correcting is not hurried.
+                    if corrections > 1 {
+                        let interval = self.delivery().interval();
+                        sleep(interval).await;
+                    }
+                }
+                PatchAnswer::NotFound | PatchAnswer::Aborted(_) => return Flush::Done,
+                PatchAnswer::Failed(failure) => return Flush::Failed(failure.to_string()),
+            }
+        }
+    }
+
+    /// Reads and sends one piece, and takes the answer in.
+    async fn send_piece(&self, offset: u64, wanted: usize) -> io::Result<JobReply<PatchAnswer>> {
+        let (len, _permit) = self.settings.budget.piece(wanted);
+        let bytes = self.read(offset, len).await?;
+        if bytes.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("no bytes at offset {offset}, though more were reported"),
+            ));
+        }
+        let patch = TracePatch {
+            offset,
+            bytes,
+            debug_trace: self.settings.debug_trace,
+        };
+        let reply = self.calls.patch_trace(&self.job, patch).await;
+        let written = self.source.progress().borrow().len;
+        self.delivery().patched(&reply, written, Instant::now());
+        if let PatchAnswer::Failed(error) = &reply.answer {
+            debug!(job = self.job.id, %error, "trace patch failed, will be retried");
+        }
+        self.publish();
+        Ok(reply)
+    }
+
+    async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if len <= READ_INLINE {
+            return self.source.read_at(offset, len);
+        }
+        let source = Arc::clone(&self.source);
+        tokio::task::spawn_blocking(move || source.read_at(offset, len))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Tells watchers what an answer changed.
+    pub(super) fn publish(&self) {
+        let (sent, wish) = {
+            let delivery = self.delivery();
+            (delivery.sent(), delivery.wish().clone())
+        };
+        self.interval_changed.notify_one();
+        self.sent.send_if_modified(|old| {
+            let changed = *old != sent;
+            *old = sent;
+            changed
+        });
+        self.wish.send_if_modified(|old| {
+            let changed = *old != wish;
+            *old = wish;
+            changed
+        });
+    }
+
+    pub(super) fn delivery(&self) -> MutexGuard<'_, Delivery> {
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn aborted(&self) -> AbortReason {
+        let mut wishes = self.wish.subscribe();
+        loop {
+            if let ServerWish::Abort(reason) = &*wishes.borrow_and_update() {
+                return reason.clone();
+            }
+            if wishes.changed().await.is_err() {
+                // Unreachable: the sender lives in self.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
