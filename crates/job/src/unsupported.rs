@@ -50,7 +50,9 @@ pub fn refusal(found: &[Unsupported], ignores: impl Fn(&str) -> bool) -> Option<
         }
     }
     if !options.is_empty() {
-        return Some(Cause::UnsupportedOptions { message: options.join("\n") });
+        return Some(Cause::UnsupportedOptions {
+            message: options.join("\n"),
+        });
     }
     (!keywords.is_empty()).then_some(Cause::Unsupported { keywords })
 }

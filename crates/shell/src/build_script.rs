@@ -1,0 +1,236 @@
+//! The script of a user stage.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use gantry_job::assemble::GITLAB_ENV_FILE;
+use gantry_job::variable::file_path;
+use gantry_job::{FeatureFlag, FeatureFlags, Variable, Variables};
+
+use crate::echo::{CommandStyle, push_command};
+use crate::frame::Frame;
+use crate::quote::push_quoted;
+
+#[cfg(test)]
+mod tests;
+
+/// The shell a runner is configured for. Which one runs is up to the image
+/// ([`crate::DETECT_SHELL`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shell {
+    /// `shell = "bash"`, the default.
+    #[default]
+    Bash,
+    /// `shell = "sh"`.
+    Sh,
+}
+
+/// Which stage a script is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScriptKind<'a> {
+    /// Any step but `after_script`. Scripts of the runner's configuration go around it; an empty
+    /// one is none.
+    Step {
+        /// `pre_build_script`.
+        pre_build_script: &'a str,
+        /// `post_build_script`; not reached when a command fails.
+        post_build_script: &'a str,
+    },
+    /// `after_script`.
+    AfterScript,
+}
+
+/// Everything the script of one user stage is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct BuildScript<'a> {
+    /// Shell of the first line.
+    pub shell: Shell,
+    /// The stage.
+    pub kind: ScriptKind<'a>,
+    /// Commands of the step; an element may hold several lines.
+    pub commands: &'a [String],
+    /// The expanded variables of the job, with `CI_JOB_STATUS` as it is now.
+    pub variables: &'a Variables,
+    /// Working directory of the commands.
+    pub project_dir: &'a str,
+    /// Directory of file variables and of the `GITLAB_ENV` file.
+    pub tmp_dir: &'a str,
+    /// Whether the project directory is made if it is missing: for jobs without a helper. The
+    /// temporary directory always is.
+    pub create_project_dir: bool,
+    /// Flags of the job.
+    pub flags: &'a FeatureFlags,
+    /// `CI_DEBUG_TRACE`.
+    pub debug_trace: bool,
+    /// `features.trace_sections` of the server.
+    pub trace_sections: bool,
+    /// Printed as a line of its own before anything else, so that its presence in the log proves
+    /// that the script has arrived whole.
+    pub start_nonce: Option<&'a str>,
+}
+
+/// A script, and what could not go into it. `Debug` does not show the script, which holds the
+/// values of variables.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// Text for the shell's stdin.
+    pub script: String,
+    /// Keys that no shell can export, each once, in order. They are left out of the script (the
+    /// peer fails the stage); the container's environment holds them all the same.
+    pub skipped_keys: Vec<String>,
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendered")
+            .field("script_bytes", &self.script.len())
+            .field("skipped_keys", &self.skipped_keys)
+            .finish()
+    }
+}
+
+impl BuildScript<'_> {
+    /// Renders the script (job-lifecycle §3.1, §3.4).
+    pub fn render(&self) -> Rendered {
+        let mut body = String::new();
+        if let Some(nonce) = self.start_nonce {
+            body.push_str(r"printf '%s\n' ");
+            push_quoted(&mut body, nonce);
+            body.push('\n');
+        }
+        self.push_directories(&mut body);
+        let skipped_keys = self.push_exports(&mut body);
+        self.push_gitlab_env(&mut body);
+        body.push_str("cd ");
+        push_quoted(&mut body, self.project_dir);
+        body.push('\n');
+        self.push_commands(&mut body);
+
+        let frame = Frame {
+            shell: self.shell,
+            xtrace: self.debug_trace,
+            legacy_eval: self.flags.is_on(FeatureFlag::UseLegacyBashEval),
+        };
+        Rendered {
+            script: frame.around(&body),
+            skipped_keys,
+        }
+    }
+
+    /// Makes missing directories, open to every user as the helper makes them. Comes before the
+    /// exports, because a job may export a `PATH` without `mkdir`.
+    fn push_directories(&self, body: &mut String) {
+        let mut directories = String::new();
+        push_quoted(&mut directories, self.tmp_dir);
+        body.push_str("if [ ! -d ");
+        body.push_str(&directories);
+        if self.create_project_dir {
+            directories.push(' ');
+            push_quoted(&mut directories, self.project_dir);
+            body.push_str(" ] || [ ! -d ");
+            push_quoted(body, self.project_dir);
+        }
+        body.push_str(" ]; then (umask 0000; mkdir -p ");
+        body.push_str(&directories);
+        body.push_str("); fi\n");
+    }
+
+    /// Exports the last entry of each key, in order, and returns the keys that cannot be.
+    fn push_exports(&self, body: &mut String) -> Vec<String> {
+        let last: HashMap<&str, usize> = self
+            .variables
+            .iter()
+            .enumerate()
+            .map(|(index, variable)| (variable.key.as_str(), index))
+            .collect();
+        let mut skipped = Vec::new();
+        for (index, variable) in self.variables.iter().enumerate() {
+            if last.get(variable.key.as_str()) != Some(&index) {
+                continue;
+            }
+            if variable.key_is_identifier() {
+                self.push_export(body, variable);
+            } else {
+                skipped.push(variable.key.clone());
+            }
+        }
+        skipped
+    }
+
+    fn push_export(&self, body: &mut String, variable: &Variable) {
+        let path = variable
+            .file
+            .then(|| file_path(self.tmp_dir, &variable.key));
+        if let Some(path) = &path {
+            body.push_str("printf '%s' ");
+            push_quoted(body, &variable.value);
+            body.push_str(" > ");
+            push_quoted(body, path);
+            body.push('\n');
+        }
+        body.push_str("export ");
+        body.push_str(&variable.key);
+        body.push('=');
+        push_quoted(body, path.as_deref().unwrap_or(&variable.value));
+        body.push('\n');
+    }
+
+    /// Exports what earlier stages wrote to the `GITLAB_ENV` file (job-lifecycle §2.6). Blank
+    /// lines are ignored and lines that no shell can export are reported by number; the peer
+    /// fails all later stages of both.
+    fn push_gitlab_env(&self, body: &mut String) {
+        let mut file = String::new();
+        push_quoted(&mut file, &file_path(self.tmp_dir, GITLAB_ENV_FILE));
+        body.push_str("export GITLAB_ENV=");
+        body.push_str(&file);
+        body.push_str("\n: >> ");
+        body.push_str(&file);
+        body.push_str("\nif [ -s ");
+        body.push_str(&file);
+        body.push_str(
+            r#" ]; then
+_runner_env_number=0
+while read -r _runner_env_line || [ -n "$_runner_env_line" ]; do
+_runner_env_number=$((_runner_env_number + 1))
+case "$_runner_env_line" in
+'') ;;
+[!A-Za-z_]*) _runner_env_bad=1;;
+*) case "${_runner_env_line%%=*}" in
+*[!A-Za-z0-9_]*) _runner_env_bad=1;;
+*) export "$_runner_env_line";;
+esac;;
+esac
+if [ -n "${_runner_env_bad:-}" ]; then
+printf '\033[0;33mGITLAB_ENV: line %s is not NAME=value and is ignored\033[0;m\n' "$_runner_env_number"
+unset _runner_env_bad
+fi
+done < "$GITLAB_ENV"
+unset _runner_env_number _runner_env_line
+fi
+"#,
+        );
+    }
+
+    fn push_commands(&self, body: &mut String) {
+        let style = CommandStyle {
+            sections: self.trace_sections && self.flags.is_on(FeatureFlag::ScriptSections),
+            check_exit_code: self.flags.is_on(FeatureFlag::EnableBashExitCodeCheck),
+        };
+        let (pre, prefix, post) = match self.kind {
+            ScriptKind::Step {
+                pre_build_script,
+                post_build_script,
+            } => (pre_build_script, "script_step", post_build_script),
+            ScriptKind::AfterScript => ("", "after_script_step", ""),
+        };
+        if !pre.is_empty() {
+            push_command(body, pre, "pre_build_script", 0, style);
+        }
+        for (index, command) in self.commands.iter().enumerate() {
+            push_command(body, command, prefix, index, style);
+        }
+        if !post.is_empty() {
+            push_command(body, post, "post_build_script", 0, style);
+        }
+    }
+}

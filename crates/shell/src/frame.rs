@@ -1,0 +1,48 @@
+//! What stands around the body of every stage script (job-lifecycle §3.1).
+
+use crate::build_script::Shell;
+use crate::quote::push_quoted;
+
+/// Parts of the frame that differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    /// Named in the first line. Cosmetic, since the script is read from stdin.
+    pub(crate) shell: Shell,
+    /// `CI_DEBUG_TRACE`.
+    pub(crate) xtrace: bool,
+    /// `FF_USE_LEGACY_BASH_EVAL`.
+    pub(crate) legacy_eval: bool,
+}
+
+impl Frame {
+    /// Puts `body` into the frame.
+    ///
+    /// From the `{` on it is one compound command: a shell runs nothing of it until the last
+    /// byte, the `}`, has arrived. Without the braces (the peer has none) a script cut just
+    /// before `< /dev/null` would run.
+    pub(crate) fn around(self, body: &str) -> String {
+        let mut script = String::with_capacity(body.len() + body.len() / 4 + 400);
+        script.push_str(match self.shell {
+            Shell::Bash => "#!/usr/bin/env bash\n",
+            Shell::Sh => "#!/usr/bin/env sh\n",
+        });
+        // A signalled shell exits at once instead of printing the script it was reading.
+        script.push_str("\ntrap 'exit 1' TERM\n\n");
+        if self.xtrace {
+            script.push_str("set -o xtrace\n");
+        }
+        script.push_str(
+            "case \"$(set -o)\" in *\"pipefail\"*) set -o pipefail;; esac; set -o errexit\nset +o noclobber\n{ ",
+        );
+        if self.legacy_eval {
+            script.push_str(": | eval ");
+            push_quoted(&mut script, body);
+        } else {
+            script.push_str("(trap 'exit 1' TERM; eval ");
+            push_quoted(&mut script, body);
+            script.push_str(") < /dev/null");
+        }
+        script.push_str("\nexit 0; }\n");
+        script
+    }
+}
