@@ -55,7 +55,6 @@ pub enum TraceError {
 
 impl TraceError {
     /// Sorts an error of the system: a full disk is told apart.
-    #[allow(dead_code, reason = "signatures first")]
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {

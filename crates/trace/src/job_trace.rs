@@ -1,16 +1,21 @@
 //! One job's log as the rest of the program sees it.
-#![expect(clippy::todo, clippy::unused_self, reason = "signatures first")]
-#![allow(
-    missing_debug_implementations,
-    clippy::needless_pass_by_value,
-    unused_variables
-)]
 
+use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::{Phrase, Stream, TraceError, TraceOptions};
+use crate::spool::{Spool, SpoolReader};
+use crate::{Clock, Phrase, Stream, TraceError, TraceOptions};
+
+mod entry;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use entry::Entry;
+use writer::Writer;
 
 /// How far a log has come: what can be read and what the server must be told. All three fields
 /// belong together, so take them from one value.
@@ -90,7 +95,14 @@ pub struct Opened {
 /// await. Nothing is synced to the disk: the promise covers the death of the process, not of the
 /// machine (design, Durability).
 #[derive(Clone)]
-pub struct JobTrace {}
+pub struct JobTrace(Arc<Shared>);
+
+struct Shared {
+    writer: Mutex<Writer>,
+    progress: watch::Sender<TraceProgress>,
+    reader: SpoolReader,
+    clock: Clock,
+}
 
 impl JobTrace {
     /// Makes the files of a new log in `folder` (which exists), mode 0600.
@@ -98,7 +110,8 @@ impl JobTrace {
     /// # Errors
     /// [`TraceError::Io`] or [`TraceError::DiskFull`], also when the files exist already.
     pub fn create(folder: &Path, options: TraceOptions) -> Result<Self, TraceError> {
-        todo!("{}", folder.display())
+        let spool = Spool::create(folder, options.limit_bytes)?;
+        Ok(Self::over(spool, options))
     }
 
     /// Opens the log of a job that an earlier process began; makes it if its files were never made.
@@ -107,19 +120,20 @@ impl JobTrace {
     /// # Errors
     /// [`TraceError::Corrupt`], [`TraceError::Version`], [`TraceError::Io`].
     pub fn open(folder: &Path, options: TraceOptions) -> Result<(Self, Opened), TraceError> {
-        todo!("{}", folder.display())
+        let (spool, opened) = Spool::open(folder, options.limit_bytes)?;
+        Ok((Self::over(spool, options), opened))
     }
 
     /// Writes one line of the runner with colour, reset and line break added. Never fails: on a
     /// full disk the line waits in memory, and [`JobTrace::finish`] tells.
     pub fn line(&self, level: Level, text: &str) {
-        todo!("{text}")
+        self.entry(None, Entry::Line { level, text });
     }
 
     /// As [`JobTrace::line`], but at most once per `key` in the life of the log, over all
     /// restarts. Returns whether the line was written now.
     pub fn line_once(&self, key: &str, level: Level, text: &str) -> bool {
-        todo!()
+        self.entry(Some(key), Entry::Line { level, text })
     }
 
     /// Plain line: `line(Level::Print, …)`.
@@ -144,27 +158,27 @@ impl JobTrace {
 
     /// Writes bytes to the runner's stream as they are (masked, but no colour or line break added).
     pub fn raw(&self, text: &[u8]) {
-        todo!()
+        self.entry(None, Entry::Raw(text));
     }
 
     /// Opens a section and prints its title line. Without `sections` only the title is printed.
     pub fn section_start(&self, name: &str, title: &str) {
-        todo!()
+        self.entry(None, Entry::SectionStart { name, title });
     }
 
     /// Closes a section; without `sections` nothing.
     pub fn section_end(&self, name: &str) {
-        todo!()
+        self.entry(None, Entry::SectionEnd { name });
     }
 
     /// As [`JobTrace::section_start`], at most once per `key`. Returns whether it was written now.
     pub fn section_start_once(&self, key: &str, name: &str, title: &str) -> bool {
-        todo!()
+        self.entry(Some(key), Entry::SectionStart { name, title })
     }
 
     /// As [`JobTrace::section_end`], at most once per `key`. Returns whether it was written now.
     pub fn section_end_once(&self, key: &str, name: &str) -> bool {
-        todo!()
+        self.entry(Some(key), Entry::SectionEnd { name })
     }
 
     /// Takes raw output of a container in. `source` is the container's key: its id, or anything
@@ -178,7 +192,11 @@ impl JobTrace {
     /// [`TraceError::DiskFull`] or [`TraceError::Io`]: nothing was taken in, call again with the
     /// same bytes. [`TraceError::Finished`] after [`JobTrace::finish`].
     pub fn write(&self, source: &str, stream: Stream, raw: &[u8]) -> Result<Written, TraceError> {
-        todo!()
+        let now = self.0.clock.now();
+        self.with(|writer| {
+            writer.write(source, &[(stream, raw)], now)?;
+            Ok(writer.written(source, stream))
+        })
     }
 
     /// As [`JobTrace::write`] for many frames at once, in order, in one record: for readers that
@@ -187,7 +205,8 @@ impl JobTrace {
     /// # Errors
     /// As [`JobTrace::write`].
     pub fn write_frames(&self, source: &str, frames: &[(Stream, &[u8])]) -> Result<(), TraceError> {
-        todo!()
+        let now = self.0.clock.now();
+        self.with(|writer| writer.write(source, frames, now))
     }
 
     /// The source is at its end: what was held back is written. Closing twice does nothing more.
@@ -195,13 +214,14 @@ impl JobTrace {
     /// # Errors
     /// As [`JobTrace::write`].
     pub fn close_source(&self, source: &str) -> Result<(), TraceError> {
-        todo!()
+        let now = self.0.clock.now();
+        self.with(|writer| writer.close_source(source, now))
     }
 
     /// What the spool knows of a stream; zero if it has none of it.
     #[must_use]
     pub fn position(&self, source: &str, stream: Stream) -> Position {
-        todo!()
+        self.lock().position(source, stream)
     }
 
     /// From now on [`JobTrace::write`] gets this source's log again from its first byte. Bytes held
@@ -209,12 +229,12 @@ impl JobTrace {
     /// their checksum. If the log differs, the trace goes on at the last common line break and
     /// says so in a warning line. May be called any number of times.
     pub fn begin_replay(&self, source: &str) {
-        todo!()
+        self.lock().begin_replay(source);
     }
 
     /// Adds phrases while the job runs: secrets resolved late, the start mark of the next stage.
     pub fn add_phrases(&self, phrases: impl IntoIterator<Item = Phrase>) {
-        todo!()
+        self.lock().add_phrases(phrases);
     }
 
     /// No more output: closes all sources, so that what was held back is in, and tells readers.
@@ -224,13 +244,14 @@ impl JobTrace {
     /// [`TraceError::DiskFull`] or [`TraceError::Io`] when output is still in memory only; call
     /// again later.
     pub fn finish(&self) -> Result<(), TraceError> {
-        todo!()
+        let now = self.0.clock.now();
+        self.with(|writer| writer.finish(now))
     }
 
     /// Length, checksum and end as one consistent value.
     #[must_use]
     pub fn progress(&self) -> TraceProgress {
-        todo!()
+        *self.0.progress.borrow()
     }
 
     /// Bytes that can be read.
@@ -254,7 +275,7 @@ impl JobTrace {
     /// Follows growth and the end: `changed().await`, then look at the value.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<TraceProgress> {
-        todo!()
+        self.0.progress.subscribe()
     }
 
     /// Reads up to `max` bytes (at most 1 MiB) from `offset`, while writing goes on. Empty at or
@@ -263,6 +284,46 @@ impl JobTrace {
     /// # Errors
     /// [`TraceError::Io`].
     pub fn read_at(&self, offset: u64, max: usize) -> Result<Vec<u8>, TraceError> {
-        todo!()
+        self.0.reader.read(offset, max, self.len())
+    }
+
+    fn over(spool: Spool, options: TraceOptions) -> Self {
+        Self(Arc::new(Shared {
+            progress: watch::Sender::new(spool.progress()),
+            reader: spool.reader(),
+            clock: options.clock.clone(),
+            writer: Mutex::new(Writer::new(spool, options)),
+        }))
+    }
+
+    fn entry(&self, key: Option<&str>, entry: Entry<'_>) -> bool {
+        let now = self.0.clock.now();
+        self.with(|writer| writer.entry(key, entry, now))
+    }
+
+    /// Lets `act` write, then tells readers what is new.
+    fn with<R>(&self, act: impl FnOnce(&mut Writer) -> R) -> R {
+        let mut writer = self.lock();
+        let result = act(&mut writer);
+        let now = writer.progress();
+        // Under the lock, so that readers see progress in order.
+        self.0.progress.send_if_modified(|last| {
+            let grown = *last != now;
+            *last = now;
+            grown
+        });
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        // The writer's state is whole between its calls into foreign code; there is none that
+        // could panic half-way through a change.
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for JobTrace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JobTrace").field(&self.progress()).finish()
     }
 }
