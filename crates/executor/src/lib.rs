@@ -1,1 +1,42 @@
-//! Walks a plan on an engine.
+//! Walks a plan on an engine: prepares, runs stages in order, follows containers to their end, stops, removes, and does so across
+//! restarts of itself.
+//!
+//! [`Job::run`] leads to a [`Verdict`]; [`Job::remove`] deletes what was made. Every step is in the job's journal ([`Record`])
+//! before the world changes, so a new process folds the journal ([`Progress`]) and goes on from there with the very same code: what
+//! is done is skipped, what is in doubt is asked of the engine.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | `walk`, `flow` | order of stages; which stage follows which end (pure) |
+//! | `prepare`, `images`, `lanes` | images, volumes, network, services, side by side |
+//! | `directories`, `tools` | uploads into volumes |
+//! | `script`, `follow`, `stop` | user scripts in the build container |
+//! | `helper` | helper container and its agent |
+//! | `explain` | from exit codes and engine words to a cause |
+//! | `cleanup` | stopping and removal |
+//! | `record`, `control` | journal records; wishes and clocks |
+
+mod cleanup;
+mod context;
+mod control;
+mod directories;
+mod error;
+mod explain;
+mod flow;
+mod follow;
+mod helper;
+mod images;
+mod lanes;
+mod prepare;
+mod record;
+mod script;
+mod stop;
+mod tools;
+mod walk;
+
+pub use context::{EngineAccess, Environment, HelperBinaries, WorkingTree};
+pub use control::{Control, Wish, unix_ms};
+pub use error::ExecutorError;
+pub use record::{Accepted, Prepared, Progress, Record, StageEnd, Step, StopReason, Verdict};
+pub use tools::{HELPER_PATH, HelperBinary, TOOLS_LABEL, TOOLS_PATH};
+pub use walk::Job;

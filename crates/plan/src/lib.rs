@@ -1,1 +1,101 @@
-//! Decides what a job needs: containers, volumes, networks, stages.
+//! Decides what a job needs: stages, containers, volumes, networks and images, as plain data.
+//!
+//! [`plan`] is a pure function: random parts, host and engine facts are inputs. The executor walks the plan and never computes one
+//! again for a job that runs. Every rule of the product page that is about *what* is made is a plain unit test here.
+//!
+//! | Module | Decides |
+//! |---|---|
+//! | `resolve` | variables, settings, directories, how the log is written |
+//! | `volumes`, `network` | storage and network |
+//! | `containers`, `services` | create bodies, images, pull policies |
+//! | `stages` | order of stages and what each does |
+//! | `build` | puts it together |
+//! | `render` | prints a plan without its secrets |
+
+mod build;
+mod containers;
+mod inputs;
+mod network;
+pub mod render;
+mod resolve;
+mod services;
+mod stages;
+mod types;
+mod volumes;
+
+pub use build::{job_url, plan};
+pub use gantry_config::PullPolicy;
+pub use inputs::{HostFacts, Inputs, Numbers, Sources};
+pub use resolve::{log_plan, refusal};
+pub use types::{
+    Directories, Limits, LogPlan, Names, Plan, PlannedContainer, PlannedImage, PlannedService,
+    PlannedStage, PlannedVolume, RegistryCredentials, ScriptOptions, ScriptWork, StageWork,
+    replayable_log,
+};
+
+use gantry_container::Labels;
+use gantry_job::JobStatus;
+use gantry_shell::{BuildScript, Rendered, ScriptKind, Shell};
+
+/// Label of every object of this runner: the random id of its state folder. The sweep touches objects with this id alone.
+pub const STATE_LABEL: &str = "gantry.state";
+/// Prefix of the peer's labels (docker-executor §8).
+pub const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
+/// Label with the job's id.
+pub const JOB_LABEL: &str = "com.gitlab.gitlab-runner.job.id";
+
+impl Plan {
+    /// Labels that only this job's objects carry.
+    pub fn own_labels(&self) -> Labels {
+        self.labels
+            .iter()
+            .filter(|(key, _)| [STATE_LABEL, JOB_LABEL].contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Name of the never started container that carries uploads.
+    pub fn carrier_name(&self) -> String {
+        format!("{}-carrier", self.names.run)
+    }
+
+    /// The script of a stage as the build container's shell reads it; `start_mark` is printed first.
+    pub fn script(
+        &self,
+        work: &ScriptWork,
+        after_script: bool,
+        status: JobStatus,
+        start_mark: &str,
+    ) -> Rendered {
+        let mut variables = self.variables.clone();
+        if after_script {
+            variables.set_job_status(status);
+        }
+        let kind = if after_script {
+            ScriptKind::AfterScript
+        } else {
+            ScriptKind::Step {
+                pre_build_script: &work.pre_build_script,
+                post_build_script: &work.post_build_script,
+            }
+        };
+        let script = BuildScript {
+            shell: if self.script.sh {
+                Shell::Sh
+            } else {
+                Shell::Bash
+            },
+            kind,
+            commands: &work.lines,
+            variables: &variables,
+            project_dir: &self.directories.project,
+            tmp_dir: &self.directories.temporary,
+            create_project_dir: self.script.create_project_dir,
+            flags: &self.script.flags,
+            debug_trace: self.script.debug_trace,
+            trace_sections: self.script.trace_sections,
+            start_nonce: Some(start_mark),
+        };
+        script.render()
+    }
+}

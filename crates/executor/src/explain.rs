@@ -1,0 +1,129 @@
+//! From how a container's run ended to one cause of the closed list, with a sentence that helps.
+
+use gantry_job::Cause;
+use gantry_plan::Limits;
+
+use crate::{StopReason, follow::RunEnd};
+
+/// The cause of a stage that did not end with 0, and a note for the log in any case.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Explanation {
+    /// Why the stage failed; `None` when it did not.
+    pub(crate) cause: Option<Cause>,
+    /// One line for the log.
+    pub(crate) note: Option<String>,
+}
+
+/// Facts about the container that ended.
+pub(crate) struct Ended<'a> {
+    pub(crate) end: &'a RunEnd,
+    /// Memory limit in bytes, 0 = none.
+    pub(crate) memory: i64,
+    /// The script's first command ran.
+    pub(crate) script_began: bool,
+    /// The container has an entrypoint, of the image or the job.
+    pub(crate) entrypoint: bool,
+    /// The image as the job names it.
+    pub(crate) image: &'a str,
+    /// The end of its raw output.
+    pub(crate) tail: &'a str,
+}
+
+/// Explains a run (docker-executor §7.5, engine-mechanics §i).
+pub(crate) fn run(ended: &Ended<'_>) -> Explanation {
+    let code = ended.end.exit_code;
+    // The server keeps 32 bits, as the peer sends them.
+    let exit_code = code as i32;
+    if ended.end.out_of_memory {
+        if code == 0 {
+            return Explanation {
+                cause: None,
+                note: Some(format!(
+                    "a process of the job was killed: out of memory{}; the script went on and ended with 0",
+                    limit(ended.memory)
+                )),
+            };
+        }
+        let limit = u64::try_from(ended.memory).ok().filter(|&limit| limit > 0);
+        return failed(Cause::OutOfMemory { limit, exit_code });
+    }
+    if code == 0 {
+        let swallowed = !ended.script_began && ended.entrypoint;
+        return Explanation {
+            cause: None,
+            note: swallowed.then(|| {
+                "the image's entrypoint ended with 0 without starting a shell, so the script did not run; let the entrypoint exec its arguments, or set `image: entrypoint: [\"\"]` to run the script".to_owned()
+            }),
+        };
+    }
+    let image = ended.image.to_owned();
+    if !ended.script_began && ended.tail.contains("shell not found") {
+        return failed(Cause::ShellNotFound { image });
+    }
+    if !ended.script_began && ended.tail.contains("exec format error") {
+        return failed(Cause::ExecFormat {
+            image,
+            exit_code: Some(exit_code),
+        });
+    }
+    if !ended.script_began && ended.entrypoint {
+        return failed(Cause::EntrypointSwallowedScript { image, exit_code });
+    }
+    failed(Cause::ScriptExit { code: exit_code })
+}
+
+fn failed(cause: Cause) -> Explanation {
+    Explanation {
+        cause: Some(cause),
+        note: None,
+    }
+}
+
+/// The cause of a container that could not be started, read from the engine's words.
+pub(crate) fn start_failure(cause: Cause, image: &str) -> Cause {
+    let text = cause.message().to_lowercase();
+    if text.contains("exec format error") {
+        return Cause::ExecFormat {
+            image: image.to_owned(),
+            exit_code: None,
+        };
+    }
+    if text.contains("executable file not found") || text.contains("no such file or directory") {
+        return Cause::ShellNotFound {
+            image: image.to_owned(),
+        };
+    }
+    cause
+}
+
+/// The cause of a job that was stopped.
+pub(crate) fn stopped(reason: StopReason, limits: &Limits) -> Cause {
+    match reason {
+        StopReason::Canceled => Cause::Canceled,
+        StopReason::Aborted => Cause::Aborted,
+        StopReason::Interrupted { signal } => Cause::Interrupted {
+            signal: match signal {
+                2 => "interrupt".to_owned(),
+                3 => "quit".to_owned(),
+                15 => "terminated".to_owned(),
+                other => format!("signal {other}"),
+            },
+        },
+        StopReason::JobTimeout => Cause::JobTimeout { limit: limits.job },
+        StopReason::PrepareTimeout => Cause::PrepareTimeout {
+            limit: limits.prepare.unwrap_or(limits.job),
+        },
+        StopReason::GetSourcesTimeout => Cause::GetSourcesTimeout {
+            limit: limits.get_sources.unwrap_or(limits.job),
+        },
+        StopReason::ScriptTimeout | StopReason::AfterScriptTimeout => Cause::ScriptTimeout,
+    }
+}
+
+fn limit(memory: i64) -> String {
+    if memory > 0 {
+        format!(", limit {} MiB", memory / (1024 * 1024))
+    } else {
+        String::new()
+    }
+}

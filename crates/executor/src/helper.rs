@@ -1,0 +1,423 @@
+//! The helper container and the conversation with its agent.
+//!
+//! Started once, only when a stage needs it. Stages are messages with ids; a lost connection, engine or runner loses neither the
+//! stage nor a byte of its output, because the agent keeps both until they are acknowledged (engine-mechanics §e).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt;
+use gantry_agent::{
+    Decoder, Hello, Offsets, Run, StageRequest, StageState, Stream as AgentStream, ToAgent,
+    ToRunner, encode,
+};
+use gantry_container::ContainerStatus;
+use gantry_engine::{EngineError, ExecStream, StdStream};
+use gantry_job::{Cause, Stage};
+use gantry_trace::Stream;
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    ExecutorError, StopReason,
+    context::Context,
+    record::StageEnd,
+    tools::{self, HELPER_PATH, TOOLS_PATH},
+};
+
+/// No hello within this time is a named error (design, "Agent transport").
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection that keeps breaking is tried again while the container lives.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a canceled stage may take to end.
+const CANCEL_LIMIT: Duration = Duration::from_secs(15);
+/// Output is acknowledged in steps of this many bytes.
+const ACKNOWLEDGE_EVERY: u64 = 256 * 1024;
+
+/// The helper of one job.
+pub(crate) struct Helper {
+    context: Context,
+    container: String,
+    connection: Option<Connection>,
+    generation: u64,
+}
+
+struct Connection {
+    exec: ExecStream,
+    decoder: Decoder<ToRunner>,
+}
+
+/// Why a connection is not to be used any more.
+enum Broken {
+    /// Try again: cut stream, engine away.
+    Lost(String),
+    /// No use: the agent refuses, or speaks garbage.
+    Refused(String),
+    /// The executor cannot go on.
+    Fatal(ExecutorError),
+}
+
+impl From<ExecutorError> for Broken {
+    fn from(error: ExecutorError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<EngineError> for Broken {
+    fn from(error: EngineError) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+impl Helper {
+    /// Creates and starts the helper container, or adopts the one that an earlier process made.
+    pub(crate) async fn start(
+        context: &Context,
+        image: &str,
+        service_hosts: &[String],
+        adopt: bool,
+    ) -> Result<Self, ExecutorError> {
+        let Some(planned) = &context.plan.helper else {
+            return Err(Cause::Internal {
+                message: "no helper was planned".to_owned(),
+            }
+            .into());
+        };
+        let engine = &context.engine;
+        let failed = |error: EngineError| context.cause("starting the helper container", &error);
+        let binary = (context.environment.helper_binaries)(&context.facts.architecture).map_err(
+            |setting| Cause::HelperBinaryMissing {
+                architecture: context.facts.architecture.clone(),
+                setting,
+            },
+        )?;
+        let existing = if adopt {
+            engine
+                .container_inspect(&planned.name)
+                .await
+                .map_err(failed)?
+        } else {
+            None
+        };
+        let container = match existing {
+            Some(state) if state.status == ContainerStatus::Running => state.id,
+            existing => {
+                if existing.is_some() {
+                    engine
+                        .container_remove(&planned.name)
+                        .await
+                        .map_err(failed)?;
+                }
+                engine
+                    .volume_create(&tools::volume(&binary))
+                    .await
+                    .map_err(failed)?;
+                let mut spec = planned.spec.clone();
+                spec.image = image.to_owned();
+                spec.cmd = Some(vec![HELPER_PATH.to_owned(), "agent".to_owned()]);
+                spec.host
+                    .binds
+                    .push(format!("{}:{TOOLS_PATH}:ro", binary.volume_name()));
+                spec.host.extra_hosts.extend(service_hosts.iter().cloned());
+                let id = engine
+                    .container_create(&planned.name, &spec)
+                    .await
+                    .map_err(failed)?;
+                tools::ensure(engine, &id, image, &binary)
+                    .await
+                    .map_err(failed)?;
+                engine.container_start(&id).await.map_err(failed)?;
+                id
+            }
+        };
+        let generation = crate::unix_ms();
+        Ok(Self {
+            context: context.clone(),
+            container,
+            connection: None,
+            generation,
+        })
+    }
+
+    /// The container's ID.
+    pub(crate) fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// Runs one stage attempt to its end, or attaches to it if it was begun before. `id` is unique to stage and attempt.
+    pub(crate) async fn run(
+        &mut self,
+        id: &str,
+        stage: &Stage,
+        request: &StageRequest,
+        stop: impl Future<Output = StopReason>,
+    ) -> Result<StageEnd, ExecutorError> {
+        tokio::pin!(stop);
+        let mut stopped = None;
+        let mut give_up: Option<Instant> = None;
+        loop {
+            let turn = self.converse(id, request, &mut stop, &mut stopped).await;
+            self.connection = None;
+            let why = match turn {
+                Ok((exit_code, error)) => {
+                    self.context.close_output(&self.source(id)).await?;
+                    return Ok(end_of(stage, exit_code, error, stopped));
+                }
+                Err(Broken::Fatal(error)) => return Err(error),
+                Err(Broken::Refused(message)) => {
+                    return Err(Cause::HelperLost {
+                        stage: stage.clone(),
+                        message,
+                    }
+                    .into());
+                }
+                Err(Broken::Lost(why)) => why,
+            };
+            if let Some(reason) = stopped {
+                // Stopped and unreachable: the container goes with the job.
+                return Ok(StageEnd::Stopped(reason));
+            }
+            let limit = *give_up.get_or_insert_with(|| Instant::now() + RECONNECT_LIMIT);
+            tracing::warn!(container = self.container, %why, "connection to the helper lost");
+            self.container_must_live(stage, &why, limit).await?;
+            tokio::select! {
+                () = sleep(Duration::from_millis(200)) => {}
+                reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
+            }
+        }
+    }
+
+    /// One connection's worth of a stage; `Ok` when the stage is done.
+    async fn converse(
+        &mut self,
+        id: &str,
+        request: &StageRequest,
+        stop: &mut (impl Future<Output = StopReason> + Unpin),
+        stopped: &mut Option<StopReason>,
+    ) -> Result<(i32, Option<String>), Broken> {
+        let source = self.source(id);
+        let mut connection = tokio::select! {
+            connection = self.connect() => connection?,
+            reason = &mut *stop, if stopped.is_none() => {
+                *stopped = Some(reason);
+                return Err(Broken::Lost("stopped while connecting".to_owned()));
+            }
+        };
+        let trace = self.context.trace.clone();
+        let consumed = |stream| trace.position(&source, stream).consumed;
+        let from = Offsets {
+            stdout: consumed(Stream::Stdout),
+            stderr: consumed(Stream::Stderr),
+        };
+        let run = Run {
+            id: id.to_owned(),
+            from,
+            request: request.clone(),
+        };
+        connection.send(&ToAgent::Run(Box::new(run))).await?;
+        // What this process got but has not consumed (held back for masking) comes again: the agent sends from `from`.
+        trace.begin_resume(&source);
+        let mut acknowledged: BTreeMap<AgentStream, u64> = BTreeMap::new();
+        let cancel_over = sleep(Duration::from_secs(86400 * 365));
+        tokio::pin!(cancel_over);
+        if stopped.is_some() {
+            connection
+                .send(&ToAgent::Cancel { id: id.to_owned() })
+                .await?;
+            cancel_over.as_mut().reset(Instant::now() + CANCEL_LIMIT);
+        }
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = connection.receive() => message?,
+                reason = &mut *stop, if stopped.is_none() => {
+                    *stopped = Some(reason);
+                    self.context.note(crate::Record::Stopping(reason)).await.map_err(Broken::Fatal)?;
+                    connection.send(&ToAgent::Cancel { id: id.to_owned() }).await?;
+                    cancel_over.as_mut().reset(Instant::now() + CANCEL_LIMIT);
+                    continue;
+                }
+                () = &mut cancel_over => {
+                    return Err(Broken::Lost("the stage did not end after its cancel".to_owned()));
+                }
+            };
+            match message {
+                ToRunner::Output {
+                    id: of,
+                    stream,
+                    offset: _,
+                    bytes,
+                } if of == id => {
+                    let to = match stream {
+                        AgentStream::Stdout => Stream::Stdout,
+                        AgentStream::Stderr => Stream::Stderr,
+                    };
+                    self.context.write_output(&source, to, &bytes).await?;
+                    let held = trace.position(&source, to).consumed;
+                    let told = acknowledged.entry(stream).or_default();
+                    if held >= *told + ACKNOWLEDGE_EVERY {
+                        *told = held;
+                        let ack = ToAgent::Ack {
+                            id: id.to_owned(),
+                            stream,
+                            offset: held,
+                        };
+                        connection.send(&ack).await?;
+                    }
+                }
+                ToRunner::State {
+                    id: of,
+                    state:
+                        StageState::Done {
+                            exit_code, error, ..
+                        },
+                } if of == id => {
+                    self.connection = Some(connection);
+                    return Ok((exit_code, error));
+                }
+                // A request of which the agent knows nothing is a new one; `Run` has started it.
+                ToRunner::State { .. } | ToRunner::Output { .. } | ToRunner::Welcome(_) => {}
+                ToRunner::Refused { reason } => return Err(Broken::Refused(reason)),
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, Broken> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.generation += 1;
+        let command = [HELPER_PATH.to_owned(), "connect".to_owned()];
+        let exec = self
+            .context
+            .engine
+            .exec(&self.container, &command, None)
+            .await?;
+        let mut connection = Connection {
+            exec,
+            decoder: Decoder::new(),
+        };
+        connection
+            .send(&ToAgent::Hello(Hello::new(self.generation)))
+            .await?;
+        let hello = timeout(HELLO_LIMIT, async {
+            loop {
+                match connection.receive().await? {
+                    ToRunner::Welcome(welcome) => return Ok(welcome),
+                    ToRunner::Refused { reason } => return Err(Broken::Refused(reason)),
+                    ToRunner::Output { .. } | ToRunner::State { .. } => {}
+                }
+            }
+        });
+        match hello.await {
+            Ok(welcome) => {
+                let welcome = welcome?;
+                tracing::debug!(version = welcome.helper_version, git = ?welcome.git_version, "helper answers");
+                Ok(connection)
+            }
+            Err(_) => Err(Broken::Fatal(
+                Cause::HelperNoHello {
+                    waited: HELLO_LIMIT,
+                    image: self
+                        .context
+                        .plan
+                        .helper
+                        .as_ref()
+                        .map(|helper| helper.image.reference.clone())
+                        .unwrap_or_default(),
+                }
+                .into(),
+            )),
+        }
+    }
+
+    /// Goes on only while the helper container runs; an engine that is away is waited for.
+    async fn container_must_live(
+        &self,
+        stage: &Stage,
+        why: &str,
+        limit: Instant,
+    ) -> Result<(), ExecutorError> {
+        let lost = |message: String| {
+            ExecutorError::Job(Cause::HelperLost {
+                stage: stage.clone(),
+                message,
+            })
+        };
+        match self.context.engine.container_inspect(&self.container).await {
+            Ok(Some(state)) if state.status == ContainerStatus::Running => {
+                if Instant::now() >= limit {
+                    return Err(lost(format!("its agent cannot be reached: {why}")));
+                }
+                Ok(())
+            }
+            Ok(Some(state)) if state.oom_killed => Err(lost(
+                "killed: out of memory; raise [runners.docker] memory, which also holds for the helper".to_owned(),
+            )),
+            Ok(Some(state)) => {
+                Err(lost(format!("its container ended with exit code {}", state.exit_code)))
+            }
+            Ok(None) => Err(lost("its container was removed".to_owned())),
+            Err(error) if error.is_unreachable() && Instant::now() < limit => Ok(()),
+            Err(error) => Err(lost(error.to_string())),
+        }
+    }
+
+    /// The trace's source key of a stage's output.
+    fn source(&self, id: &str) -> String {
+        format!("helper:{id}")
+    }
+}
+
+impl Connection {
+    async fn send(&mut self, message: &ToAgent) -> Result<(), Broken> {
+        let bytes = encode(message).map_err(|error| Broken::Refused(error.to_string()))?;
+        let sent = async {
+            self.exec.stdin.write_all(&bytes).await?;
+            self.exec.stdin.flush().await
+        };
+        sent.await.map_err(|error| Broken::Lost(error.to_string()))
+    }
+
+    async fn receive(&mut self) -> Result<ToRunner, Broken> {
+        loop {
+            match self.decoder.next_message() {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(error) => return Err(Broken::Refused(error.to_string())),
+            }
+            match self.exec.output.next().await {
+                Some(Ok(chunk)) if chunk.stream == StdStream::Stdout => {
+                    self.decoder.push(&chunk.bytes);
+                }
+                // What the connector itself has to say, e.g. that no agent listens.
+                Some(Ok(chunk)) => {
+                    let text = String::from_utf8_lossy(&chunk.bytes);
+                    tracing::debug!(text = %text.trim(), "helper connector");
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(Broken::Lost("the connector ended".to_owned())),
+            }
+        }
+    }
+}
+
+fn end_of(
+    stage: &Stage,
+    exit_code: i32,
+    error: Option<String>,
+    stopped: Option<StopReason>,
+) -> StageEnd {
+    if let Some(error) = error {
+        tracing::debug!(%stage, exit_code, error, "helper stage failed");
+    }
+    match (stopped, exit_code) {
+        (Some(reason), _) => StageEnd::Stopped(reason),
+        (None, 0) => StageEnd::Succeeded,
+        (None, code) => StageEnd::Failed(Cause::HelperStageExit {
+            stage: stage.clone(),
+            code,
+        }),
+    }
+}

@@ -1,0 +1,327 @@
+//! Images: pull policies, progress, and what a failed pull means.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use gantry_container::ImageInfo;
+use gantry_engine::{EngineError, PullProgress};
+use gantry_job::{Cause, PullFailure};
+use gantry_plan::{PlannedImage, PullPolicy};
+use gantry_trace::Level;
+
+use crate::{context::Context, lanes::Lane};
+
+/// Tries of one pull when the registry cannot be reached (docker-executor §3.3 j).
+const PULL_TRIES: u32 = 3;
+/// A pull that says nothing for this long gets a progress line.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Gets an image by its policies (docker-executor §3.3), printing to `lane`.
+pub(crate) async fn ensure(
+    context: &Context,
+    image: &PlannedImage,
+    lane: &Lane,
+) -> Result<ImageInfo, Cause> {
+    let name = image.reference.as_str();
+    if image.packaged {
+        return ensure_packaged(context, image, lane).await;
+    }
+    let policies: Vec<_> = image.policies.iter().map(|policy| policy.name()).collect();
+    lane.line(
+        &format!("{name}:policy"),
+        Level::Print,
+        &format!(
+            "Using effective pull policy of [{}] for container {name}",
+            policies.join(" ")
+        ),
+    );
+    by_policies(context, image, lane).await
+}
+
+async fn by_policies(
+    context: &Context,
+    image: &PlannedImage,
+    lane: &Lane,
+) -> Result<ImageInfo, Cause> {
+    let name = image.reference.as_str();
+    let mut last = None;
+    for (number, policy) in image.policies.iter().enumerate() {
+        if number > 0 {
+            lane.line(
+                &format!("{name}:attempt{number}"),
+                Level::Info,
+                &format!(
+                    "Attempt #{}: Trying \"{}\" pull policy",
+                    number + 1,
+                    policy.name()
+                ),
+            );
+        }
+        match by_policy(context, image, *policy, lane).await {
+            Ok(info) => {
+                used(&info, name, lane);
+                return Ok(info);
+            }
+            Err(cause) => {
+                lane.line(
+                    &format!("{name}:failed{number}"),
+                    Level::Warning,
+                    &format!(
+                        "Failed to pull image with policy \"{}\": {}",
+                        policy.name(),
+                        cause.message()
+                    ),
+                );
+                last = Some(cause);
+            }
+        }
+    }
+    let policies: Vec<_> = image.policies.iter().map(|policy| policy.name()).collect();
+    Err(match last {
+        Some(cause) => in_context(
+            cause,
+            &format!(
+                "failed to pull image \"{name}\" with specified policies [{}]",
+                policies.join(" ")
+            ),
+        ),
+        None => Cause::Internal {
+            message: format!("no pull policy for image \"{name}\""),
+        },
+    })
+}
+
+async fn by_policy(
+    context: &Context,
+    image: &PlannedImage,
+    policy: PullPolicy,
+    lane: &Lane,
+) -> Result<ImageInfo, Cause> {
+    let name = image.reference.as_str();
+    let present = context
+        .engine
+        .image_inspect(name)
+        .await
+        .map_err(|error| context.cause("inspecting an image", &error))?;
+    match (policy, present) {
+        (PullPolicy::Never, Some(info)) => return Ok(info),
+        (PullPolicy::Never, None) => {
+            return Err(Cause::ImagePull {
+                failure: PullFailure::NotFound,
+                message: format!(
+                    "image \"{name}\" is not present and the pull policy is \"never\""
+                ),
+            });
+        }
+        // An image named by its ID cannot be pulled.
+        (_, Some(info)) if info.id == name || info.id.strip_prefix("sha256:") == Some(name) => {
+            return Ok(info);
+        }
+        (PullPolicy::IfNotPresent, Some(info)) => {
+            lane.line(
+                &format!("{name}:local"),
+                Level::Print,
+                "Using locally found image version due to \"if-not-present\" pull policy",
+            );
+            return Ok(info);
+        }
+        (PullPolicy::Always | PullPolicy::IfNotPresent, _) => {}
+    }
+    pull(context, image, lane).await?;
+    context
+        .engine
+        .image_inspect(name)
+        .await
+        .map_err(|error| context.cause("inspecting an image", &error))?
+        .ok_or_else(|| Cause::ImagePull {
+            failure: PullFailure::Other,
+            message: format!("inspecting image \"{name}\" after pull: no such image"),
+        })
+}
+
+async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<(), Cause> {
+    let name = image.reference.as_str();
+    let (auth, warnings) = context.credentials(name).await;
+    for (number, warning) in warnings.iter().enumerate() {
+        lane.line(
+            &format!("{name}:auth-warning{number}"),
+            Level::Warning,
+            warning,
+        );
+    }
+    let auth = auth.map_err(|message| Cause::Configuration { message })?;
+    if let Some((source, _)) = &auth {
+        lane.line(
+            &format!("{name}:auth"),
+            Level::Print,
+            &format!("Authenticating with credentials from {source}"),
+        );
+    }
+    let platform = image.platform.as_deref();
+    let for_platform = platform
+        .map(|platform| format!(" for platform {platform}"))
+        .unwrap_or_default();
+    lane.line(
+        &format!("{name}:pull"),
+        Level::Print,
+        &format!("Pulling docker image {name}{for_platform} ..."),
+    );
+    let mut attempt = 1;
+    loop {
+        let meter = Meter::default();
+        let progress = |line: PullProgress| {
+            if let Some(text) = meter.take(&line, Instant::now()) {
+                lane.line(
+                    &format!("{name}:progress{text}"),
+                    Level::Print,
+                    &format!("  {name}: {text}"),
+                );
+            }
+        };
+        let auth = auth.as_ref().map(|(_, auth)| auth);
+        let Err(error) = context
+            .engine
+            .image_pull(name, platform, auth, &progress)
+            .await
+        else {
+            return Ok(());
+        };
+        let cause = match &error {
+            EngineError::Unreachable { .. } | EngineError::TimedOut { .. } => {
+                context.cause("pulling an image", &error)
+            }
+            other => Cause::ImagePull {
+                failure: PullFailure::classify(&other.to_string()),
+                message: other.to_string(),
+            },
+        };
+        let transient =
+            matches!(&cause, Cause::ImagePull { failure, .. } if failure.is_transient());
+        if !transient || attempt == PULL_TRIES {
+            return Err(cause);
+        }
+        lane.line(
+            &format!("{name}:retry{attempt}"),
+            Level::Warning,
+            &format!("Failed to pull image \"{name}\" (attempt #{attempt}), retrying: {error}"),
+        );
+        tokio::time::sleep(Duration::from_secs(2 * u64::from(attempt))).await;
+        attempt += 1;
+    }
+}
+
+/// The packaged helper image: local, else the packaged file, else pulled.
+async fn ensure_packaged(
+    context: &Context,
+    image: &PlannedImage,
+    lane: &Lane,
+) -> Result<ImageInfo, Cause> {
+    let name = image.reference.as_str();
+    let inspect = || async {
+        context
+            .engine
+            .image_inspect(name)
+            .await
+            .map_err(|error| context.cause("inspecting an image", &error))
+    };
+    if let Some(info) = inspect().await? {
+        return Ok(info);
+    }
+    if let Some(archive) = context.packaged_helper_image().await {
+        context
+            .engine
+            .image_load(archive)
+            .await
+            .map_err(|error| context.cause("inspecting an image", &error))?;
+        if let Some(info) = inspect().await? {
+            return Ok(info);
+        }
+    }
+    lane.line(
+        "helper-image",
+        Level::Print,
+        &format!("Using helper image:  {name}"),
+    );
+    by_policies(context, image, lane).await.map_err(|cause| {
+        in_context(
+            cause,
+            &format!("the helper image \"{name}\" is neither present nor packaged with this program; set [runners.docker] helper_image to any image with git and a shell"),
+        )
+    })
+}
+
+/// The same cause, its message led by what was tried.
+fn in_context(cause: Cause, what: &str) -> Cause {
+    match cause {
+        Cause::ImagePull { failure, message } => Cause::ImagePull {
+            failure,
+            message: format!("{what}: {message}"),
+        },
+        other => other,
+    }
+}
+
+fn used(info: &ImageInfo, name: &str, lane: &Lane) {
+    if info.id == name {
+        return;
+    }
+    let digest = info
+        .repo_digests
+        .first()
+        .map(|digest| format!(" with digest {digest}"))
+        .unwrap_or_default();
+    lane.line(
+        &format!("{name}:used"),
+        Level::Print,
+        &format!("Using docker image {} for {name}{digest} ...", info.id),
+    );
+}
+
+/// The reference to create containers from: a digest if the image has one, else its ID; never the tag, which may move
+/// (docker-executor §2.4).
+pub(crate) fn pinned(info: &ImageInfo) -> String {
+    info.repo_digests.first().unwrap_or(&info.id).clone()
+}
+
+/// Sums up layers of a pull and says where it stands from time to time.
+#[derive(Default)]
+struct Meter {
+    state: Mutex<MeterState>,
+}
+
+#[derive(Default)]
+struct MeterState {
+    layers: std::collections::BTreeMap<String, (u64, u64)>,
+    last: Option<Instant>,
+}
+
+impl Meter {
+    fn take(&self, line: &PullProgress, now: Instant) -> Option<String> {
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if line.total > 0 && line.status == "Downloading" {
+            state
+                .layers
+                .insert(line.id.clone(), (line.current, line.total));
+        }
+        let last = *state.last.get_or_insert(now);
+        if now.duration_since(last) < PROGRESS_EVERY {
+            return None;
+        }
+        state.last = Some(now);
+        let (done, total) = state
+            .layers
+            .values()
+            .fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        Some(format!(
+            "{:.1} of {:.1} MB in {} layers",
+            done as f64 / 1e6,
+            total as f64 / 1e6,
+            state.layers.len()
+        ))
+    }
+}

@@ -1,0 +1,199 @@
+//! Preparation: volumes, network, images and services, side by side where the page allows.
+
+use std::time::Duration;
+
+use futures_util::future::{try_join_all, try_join3};
+use gantry_container::{ContainerState, ContainerStatus, ImageInfo};
+use gantry_engine::EngineError;
+use gantry_job::{Cause, Stage};
+use gantry_plan::PlannedService;
+use gantry_trace::Level;
+
+use crate::{ExecutorError, Prepared, Record, cleanup, context::Context, images, lanes::Lanes};
+
+/// How long a service may stay in state `created` at least (docker-executor §2.8).
+const SERVICE_START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Prepares once. Everything in it may be repeated: names are claimed by the plan, existing objects are adopted or replaced.
+pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, ExecutorError> {
+    let plan = &context.plan;
+    if again {
+        // What an earlier try or process made: no user script has run, so containers are simply made anew.
+        for name in cleanup::container_names(context) {
+            context
+                .engine
+                .container_remove(&name)
+                .await
+                .map_err(|error| context.cause("removing a container", &error))?;
+        }
+    }
+    // Lanes in the order of a job that does one thing after the other: services, helper, build image.
+    let services = plan.services.len();
+    let lanes = Lanes::new(context.trace.clone(), services + 2);
+    let service_lanes: Vec<_> = (0..services).map(|number| lanes.lane(number)).collect();
+    let helper_lane = lanes.lane(services);
+    let build_lane = lanes.lane(services + 1);
+
+    let volumes = async {
+        let create = |spec| async move {
+            context
+                .engine
+                .volume_create(spec)
+                .await
+                .map_err(|error| context.cause("creating docker volume", &error))
+        };
+        try_join_all(plan.volumes.iter().map(|volume| create(&volume.spec))).await?;
+        Ok::<_, Cause>(())
+    };
+    let network = async {
+        let Some(network) = &plan.network else {
+            return Ok(());
+        };
+        ensure_network(context, network, again)
+            .await
+            .map_err(|error| context.cause("creating docker network", &error))
+    };
+    let start_services = async {
+        try_join3(volumes, network, async { Ok(()) }).await?;
+        let starts = plan
+            .services
+            .iter()
+            .zip(service_lanes)
+            .map(|(service, lane)| async move {
+                for (number, warning) in service.warnings.iter().enumerate() {
+                    lane.line(&format!("warning{number}"), Level::Warning, warning);
+                }
+                lane.line(
+                    "start",
+                    Level::Print,
+                    &format!("Starting service {}...", service.title),
+                );
+                let image = images::ensure(context, &service.container.image, &lane).await?;
+                start_service(context, service, &image).await
+            });
+        try_join_all(starts).await
+    };
+    let helper_image = async {
+        let Some(helper) = &plan.helper else {
+            drop(helper_lane);
+            return Ok(None);
+        };
+        let image = images::ensure(context, &helper.image, &helper_lane).await;
+        drop(helper_lane);
+        Ok::<_, Cause>(Some(image?))
+    };
+    let build_image = async {
+        let image = images::ensure(context, &plan.build.image, &build_lane).await;
+        drop(build_lane);
+        image
+    };
+    let (states, helper, build) = try_join3(start_services, helper_image, build_image).await?;
+
+    let entrypoint = match &plan.build.spec.entrypoint {
+        Some(own) => own.iter().any(|word| !word.is_empty()),
+        None => build.entrypoint.iter().any(|word| !word.is_empty()),
+    };
+    let prepared = Prepared {
+        build_image: images::pinned(&build),
+        build_image_id: build.id.clone(),
+        build_entrypoint: entrypoint,
+        helper_image: helper.as_ref().map(images::pinned),
+        service_hosts: plan
+            .services
+            .iter()
+            .zip(&states)
+            .flat_map(|(service, state)| service_hosts(service, state))
+            .collect(),
+    };
+    context
+        .note(Record::Prepared(Box::new(prepared.clone())))
+        .await?;
+    Ok(prepared)
+}
+
+/// The class of an error that a second try may not meet again (docker-executor §0 "plain", without mistakes of config or job).
+pub(crate) fn is_worth_another_try(cause: &Cause) -> bool {
+    matches!(
+        cause,
+        Cause::Engine { .. } | Cause::EngineUnreachable { .. } | Cause::HelperLost { .. }
+    )
+}
+
+async fn ensure_network(
+    context: &Context,
+    spec: &gantry_container::NetworkSpec,
+    again: bool,
+) -> Result<(), EngineError> {
+    if again {
+        let mut found = cleanup::networks_of(context, &spec.name).await?.into_iter();
+        if found.next().is_some() {
+            for extra in found {
+                context.engine.network_remove(&extra).await?;
+            }
+            return Ok(());
+        }
+    }
+    context.engine.network_create(spec).await?;
+    Ok(())
+}
+
+async fn start_service(
+    context: &Context,
+    service: &PlannedService,
+    image: &ImageInfo,
+) -> Result<ContainerState, Cause> {
+    let engine = &context.engine;
+    let name = &service.container.name;
+    let failed =
+        |error: EngineError| context.cause(&format!("starting service {}", service.title), &error);
+    let mut spec = service.container.spec.clone();
+    spec.image = images::pinned(image);
+    let id = engine.container_create(name, &spec).await.map_err(failed)?;
+    engine.container_start(&id).await.map_err(failed)?;
+    let limit = SERVICE_START_LIMIT.max(Duration::from_secs(
+        context.plan.wait_for_services.max(0) as u64
+    ));
+    let until = tokio::time::Instant::now() + limit;
+    loop {
+        let Some(state) = engine.container_inspect(&id).await.map_err(failed)? else {
+            return Err(Cause::ContainerVanished {
+                name: name.clone(),
+                stage: Stage::PrepareExecutor,
+            });
+        };
+        if state.status != ContainerStatus::Created {
+            if state.status != ContainerStatus::Running {
+                let text = format!(
+                    "Service {} ended right after its start with exit code {}; its name will not answer. Its log is not shown in this version",
+                    service.title, state.exit_code
+                );
+                context
+                    .trace
+                    .line_once(&format!("service-ended:{name}"), Level::Warning, &text);
+            }
+            return Ok(state);
+        }
+        if tokio::time::Instant::now() >= until {
+            return Err(Cause::Engine {
+                what: format!("starting service {}", service.title),
+                message: format!("service failed to start after {} s", limit.as_secs()),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// `/etc/hosts` lines under which build and helper find a service (docker-executor §5.3).
+fn service_hosts(service: &PlannedService, state: &ContainerState) -> Vec<String> {
+    let short_id = state.id.get(..12).unwrap_or(&state.id);
+    let names = service.aliases.iter().map(String::as_str).chain([short_id]);
+    names
+        .flat_map(|name| {
+            state
+                .addresses
+                .values()
+                .flatten()
+                .map(move |address| format!("{name}:{address}"))
+        })
+        .collect()
+}

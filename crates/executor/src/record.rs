@@ -1,0 +1,195 @@
+//! What the journal of a job says, and where a job stands because of it.
+
+use std::collections::BTreeMap;
+
+use gantry_job::{Cause, JobState};
+use gantry_plan::{LogPlan, Plan};
+use serde::{Deserialize, Serialize};
+
+/// One record of a job's journal. Each is written before the world changes the way it says.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum Record {
+    /// The job is ours: everything needed to finish it without its giver. Synced.
+    Accepted(Box<Accepted>),
+    /// What will be made; claims all names in it.
+    Planned(Box<Plan>),
+    /// A process took the job up again after a restart.
+    Resumed,
+    /// Preparation is over; what only the engine could tell.
+    Prepared(Box<Prepared>),
+    /// A stage's progress. `stage` is the index in the plan.
+    Stage {
+        /// Index in [`Plan::stages`].
+        stage: usize,
+        /// Attempt, from 1.
+        attempt: u32,
+        /// Progress.
+        step: Step,
+    },
+    /// Somebody wants the job to end; kept so that a restart knows, too.
+    Stopping(StopReason),
+    /// How the job ended. Synced.
+    Verdict(Box<Verdict>),
+    /// The giver has the verdict, or refused it.
+    Delivered,
+}
+
+/// A job as it was accepted.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The giver's own data (payload, runner snapshot, numbers); opaque here.
+    pub origin: serde_json::Value,
+    /// How the log is written.
+    pub log: LogPlan,
+    /// Unix milliseconds of acceptance.
+    pub accepted_ms: u64,
+    /// Unix milliseconds at which the job's time is over.
+    pub deadline_ms: u64,
+}
+
+/// What was bound in preparation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Image to create build containers from (digest or ID).
+    pub build_image: String,
+    /// The build image's ID, for messages.
+    pub build_image_id: String,
+    /// The build container has an entrypoint of its own, which may be user code.
+    pub build_entrypoint: bool,
+    /// Image to create the helper from, if there is one.
+    pub helper_image: Option<String>,
+    /// `/etc/hosts` lines for the services.
+    pub service_hosts: Vec<String>,
+}
+
+/// Progress of one attempt of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// The attempt begins.
+    Began,
+    /// The build container is about to be started.
+    Starting {
+        /// Its ID.
+        container: String,
+        /// Its start time before, as inspect printed it.
+        previous_start: String,
+    },
+    /// The script is about to be sent.
+    Sending,
+    /// The engine took the last byte of the script.
+    Sent,
+    /// The attempt is over.
+    Ended(StageEnd),
+}
+
+/// How an attempt of a stage ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StageEnd {
+    /// Fine.
+    Succeeded,
+    /// It failed by itself.
+    Failed(Cause),
+    /// It was stopped.
+    Stopped(StopReason),
+}
+
+/// Why a running job is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopReason {
+    /// The server asked to cancel gracefully: after_script runs.
+    Canceled,
+    /// The server dropped the job, or it was canceled by force.
+    Aborted,
+    /// The runner was told to stop, by this signal.
+    Interrupted {
+        /// Signal number.
+        signal: i32,
+    },
+    /// The job's time is over.
+    JobTimeout,
+    /// `prepare_timeout`.
+    PrepareTimeout,
+    /// `get_sources_timeout`.
+    GetSourcesTimeout,
+    /// `RUNNER_SCRIPT_TIMEOUT`: after_script runs.
+    ScriptTimeout,
+    /// `RUNNER_AFTER_SCRIPT_TIMEOUT`.
+    AfterScriptTimeout,
+}
+
+/// The end of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Success or failed.
+    pub state: JobState,
+    /// Why it failed.
+    pub cause: Option<Cause>,
+    /// CRC32 of the log.
+    pub checksum: u32,
+    /// Bytes of the log.
+    pub size: u64,
+}
+
+/// Where a job stands: its journal folded.
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// As accepted.
+    pub accepted: Option<Accepted>,
+    /// As planned.
+    pub plan: Option<Plan>,
+    /// As prepared.
+    pub prepared: Option<Prepared>,
+    /// Last step of each stage that has begun, with its attempt.
+    pub stages: BTreeMap<usize, (u32, Step)>,
+    /// Ends of earlier attempts, for the attempts already used up.
+    pub stopping: Option<StopReason>,
+    /// How the job ended.
+    pub verdict: Option<Verdict>,
+    /// The giver has it.
+    pub delivered: bool,
+    /// How many processes took the job up after the first.
+    pub resumed: u32,
+}
+
+impl Progress {
+    /// Folds records.
+    pub fn of(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut progress = Self::default();
+        for record in records {
+            progress.add(record);
+        }
+        progress
+    }
+
+    /// Takes one record in.
+    pub fn add(&mut self, record: Record) {
+        match record {
+            Record::Accepted(accepted) => self.accepted = Some(*accepted),
+            Record::Planned(plan) => self.plan = Some(*plan),
+            Record::Resumed => self.resumed += 1,
+            Record::Prepared(prepared) => self.prepared = Some(*prepared),
+            Record::Stage {
+                stage,
+                attempt,
+                step,
+            } => {
+                self.stages.insert(stage, (attempt, step));
+            }
+            // The first reason stays, but for a harder one: cancel may be followed by abort.
+            Record::Stopping(reason) => match (self.stopping, reason) {
+                (Some(StopReason::Aborted | StopReason::JobTimeout), _) => {}
+                (_, reason) => self.stopping = Some(reason),
+            },
+            Record::Verdict(verdict) => self.verdict = Some(*verdict),
+            Record::Delivered => self.delivered = true,
+        }
+    }
+
+    /// The stage's end, if it is over.
+    pub fn ended(&self, stage: usize) -> Option<&StageEnd> {
+        match self.stages.get(&stage) {
+            Some((_, Step::Ended(end))) => Some(end),
+            _ => None,
+        }
+    }
+}

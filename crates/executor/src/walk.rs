@@ -1,0 +1,610 @@
+//! Walks a plan: prepare, stages in order, stop containers, verdict. The same walk serves a new job and one taken up after a
+//! restart; what the journal says is done is not done again.
+
+use std::{sync::Arc, time::Duration};
+
+use gantry_agent::{ClearWorktreeRequest, StageRequest};
+use gantry_container::ContainerState;
+use gantry_job::{Cause, JobState, Stage};
+use gantry_journal::Journal;
+use gantry_plan::{Plan, PlannedStage, StageWork};
+use gantry_trace::{JobTrace, Level, Stream};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    EngineAccess, Environment, ExecutorError, Prepared, Progress, Record, StopReason, Verdict,
+    Wish, WorkingTree, cleanup,
+    context::Context,
+    control::{Control, stop_or_limit},
+    directories::Directories,
+    explain,
+    flow::Flow,
+    helper::Helper,
+    prepare,
+    record::{StageEnd, Step},
+    script::ScriptStage,
+};
+
+/// Tries of the preparation, and the pause between them (coordinator-api §9).
+const PREPARE_TRIES: u32 = 3;
+const PREPARE_PAUSE: Duration = Duration::from_secs(3);
+/// Starts of a process on one job before the job is given up.
+const CRASH_LIMIT: u32 = 3;
+/// Bound of the clean-up stage after a hard end.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A job ready to run, new or taken up again.
+pub struct Job {
+    /// What is to be done; must be in the journal already.
+    pub plan: Arc<Plan>,
+    /// The job's journal.
+    pub journal: Journal<Record>,
+    /// The job's log.
+    pub trace: JobTrace,
+    /// Where the journal says the job stands.
+    pub progress: Progress,
+    /// The engine.
+    pub access: EngineAccess,
+    /// What the process shares.
+    pub environment: Environment,
+    /// The working tree, for local runs.
+    pub working_tree: Option<WorkingTree>,
+}
+
+/// A job that runs.
+pub(crate) struct Walk {
+    pub(crate) context: Context,
+    pub(crate) control: Control,
+    pub(crate) directories: Directories,
+    pub(crate) prepared: Option<Prepared>,
+    /// The build container in use.
+    pub(crate) build: Option<String>,
+    helper: Option<Helper>,
+    flow: Flow,
+    progress: Progress,
+}
+
+impl Job {
+    fn context(&self) -> Context {
+        Context {
+            engine: Arc::clone(&self.access.engine),
+            events: self.access.events.clone(),
+            facts: self.access.facts.clone(),
+            environment: self.environment.clone(),
+            plan: Arc::clone(&self.plan),
+            trace: self.trace.clone(),
+            journal: self.journal.clone(),
+            working_tree: self.working_tree.clone(),
+        }
+    }
+
+    /// Runs the job to its verdict, which is in the journal and on the disk when this returns. All containers are stopped then,
+    /// and the log is finished; call [`Job::remove`] once the verdict is delivered.
+    ///
+    /// Dropping the future leaves the job as if the process had died: a later run takes it up.
+    ///
+    /// # Errors
+    /// Only when the journal or the log cannot be written.
+    pub async fn run(&self, wishes: watch::Receiver<Wish>) -> Result<Verdict, ExecutorError> {
+        if let Some(verdict) = &self.progress.verdict {
+            return Ok(verdict.clone());
+        }
+        let deadline = self
+            .progress
+            .accepted
+            .as_ref()
+            .map_or(u64::MAX / 2, |job| job.deadline_ms);
+        let mut walk = Walk {
+            context: self.context(),
+            control: Control::new(wishes, deadline),
+            directories: Directories::default(),
+            prepared: self.progress.prepared.clone(),
+            build: None,
+            helper: None,
+            flow: Flow::default(),
+            progress: self.progress.clone(),
+        };
+        walk.run().await
+    }
+
+    /// Removes everything the job made, bounded and again and again; says whether all is gone. Safe to repeat.
+    pub async fn remove(&self) -> bool {
+        cleanup::remove_all(&self.context()).await
+    }
+}
+
+impl Walk {
+    async fn run(&mut self) -> Result<Verdict, ExecutorError> {
+        let resumed = self.progress.resumed;
+        if resumed > CRASH_LIMIT {
+            self.flow.not_prepared(Cause::CrashedThreeTimes);
+        } else {
+            match self.prepare().await {
+                Ok(()) => self.stages().await?,
+                Err(ExecutorError::Job(cause)) => self.flow.not_prepared(cause),
+                Err(error) => return Err(error),
+            }
+        }
+        self.helper = None;
+        cleanup::stop_all(&self.context).await;
+        self.verdict().await
+    }
+
+    async fn verdict(&mut self) -> Result<Verdict, ExecutorError> {
+        let trace = &self.context.trace;
+        if self.flow.canceled_in_script() {
+            trace.line_once(
+                "canceled",
+                Level::Warning,
+                "script canceled externally (UI, API)",
+            );
+        }
+        let failure = self.flow.failure().cloned();
+        match &failure {
+            None => trace.line_once("last", Level::Info, "Job succeeded"),
+            Some(cause) => {
+                let kind = if cause.is_system_failure() {
+                    " (system failure)"
+                } else {
+                    ""
+                };
+                let text = format!("Job failed{kind}: {}", cause.message());
+                trace.line_once("last", Level::Error, &text)
+            }
+        };
+        self.context.finish_trace().await?;
+        let progress = trace.progress();
+        let verdict = Verdict {
+            state: if failure.is_none() {
+                JobState::Success
+            } else {
+                JobState::Failed
+            },
+            cause: failure,
+            checksum: progress.checksum,
+            size: progress.len,
+        };
+        self.context
+            .note_synced(Record::Verdict(Box::new(verdict.clone())))
+            .await?;
+        Ok(verdict)
+    }
+
+    /// Preparation with its tries and its section.
+    async fn prepare(&mut self) -> Result<(), ExecutorError> {
+        let context = self.context.clone();
+        let trace = &context.trace;
+        let plan = &context.plan;
+        let stage = Stage::PrepareExecutor;
+        if !plan.warnings.is_empty() {
+            trace.line_once("warnings", Level::Warning, &plan.warnings.join("\n"));
+        }
+        trace.section_start_once(
+            "prepare:start",
+            stage.section_name().as_ref(),
+            stage.title().as_ref(),
+        );
+        if plan.default_image_used {
+            trace.line_once("default-image", Level::Info, "Using default image");
+        }
+        let text = format!("Using Docker executor with image {} ...", plan.image_name);
+        trace.line_once("executor", Level::Print, &text);
+        let limit = plan
+            .limits
+            .prepare
+            .map(|limit| (Instant::now() + limit, StopReason::PrepareTimeout));
+        let result = tokio::select! {
+            biased;
+            reason = stop_or_limit(&self.control, limit) => Err(explain::stopped(reason, &plan.limits).into()),
+            result = self.prepare_with_tries() => result,
+        };
+        trace.section_end_once("prepare:end", stage.section_name().as_ref());
+        result
+    }
+
+    async fn prepare_with_tries(&mut self) -> Result<(), ExecutorError> {
+        let context = self.context.clone();
+        if self.prepared.is_some() {
+            return Ok(());
+        }
+        let mut again = self.progress.resumed > 0;
+        let mut attempt = 1;
+        loop {
+            let cause = match prepare::prepare(&context, again).await {
+                Ok(prepared) => {
+                    self.prepared = Some(prepared);
+                    return Ok(());
+                }
+                Err(ExecutorError::Job(cause)) => cause,
+                Err(error) => return Err(error),
+            };
+            if !prepare::is_worth_another_try(&cause) || attempt == PREPARE_TRIES {
+                return Err(cause.into());
+            }
+            let text = format!("Preparation failed: {}", cause.message());
+            context
+                .trace
+                .line_once(&format!("prepare-failed{attempt}"), Level::Error, &text);
+            let text = format!("Will be retried in {}s ...", PREPARE_PAUSE.as_secs());
+            context
+                .trace
+                .line_once(&format!("prepare-retry{attempt}"), Level::Info, &text);
+            tokio::time::sleep(PREPARE_PAUSE).await;
+            attempt += 1;
+            again = true;
+        }
+    }
+
+    async fn stages(&mut self) -> Result<(), ExecutorError> {
+        let context = self.context.clone();
+        let plan = &context.plan;
+        let script_limit = plan
+            .limits
+            .script
+            .map(|limit| (Instant::now() + limit, StopReason::ScriptTimeout));
+        for (index, planned) in plan.stages.iter().enumerate() {
+            let stage = &planned.stage;
+            if *stage == Stage::AfterScript || *stage == Stage::CleanupFileVariables {
+                // A cancel that comes when the scripts are over interrupts nothing any more.
+                self.control.cancel_done();
+            }
+            if !self.flow.wants(stage) {
+                continue;
+            }
+            if let Some(end) = self.progress.ended(index).cloned() {
+                self.flow
+                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
+                continue;
+            }
+            // A stop that came between two stages, or while an earlier process ran.
+            if *stage != Stage::CleanupFileVariables
+                && let Some(reason) = self.control.stop_now()
+            {
+                let end = StageEnd::Stopped(reason);
+                self.flow
+                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
+                continue;
+            }
+            self.stage(index, planned, script_limit).await?;
+        }
+        Ok(())
+    }
+
+    /// One stage with its section, its journal and its place in the flow.
+    async fn stage(
+        &mut self,
+        index: usize,
+        planned: &PlannedStage,
+        script_limit: Option<(Instant, StopReason)>,
+    ) -> Result<(), ExecutorError> {
+        let context = self.context.clone();
+        let trace = &context.trace;
+        let plan = &context.plan;
+        let stage = &planned.stage;
+        let section = stage.section_name();
+        let begun = self.progress.stages.get(&index).cloned();
+        let shows = self.flow.shows();
+        if begun.is_none() {
+            context.step(index, 1, Step::Began).await?;
+        }
+        if shows {
+            trace.section_start_once(&format!("stage{index}:start"), &section, &stage.title());
+        }
+        let end = match &planned.work {
+            StageWork::Lines(lines) => {
+                for (number, line) in lines.iter().enumerate() {
+                    let source = format!("lines:{index}:{number}");
+                    if trace.position(&source, Stream::Stdout).consumed == 0 {
+                        context
+                            .write_output(&source, Stream::Stdout, format!("{line}\n").as_bytes())
+                            .await?;
+                        context.close_output(&source).await?;
+                    }
+                }
+                Ok(StageEnd::Succeeded)
+            }
+            StageWork::Sources(request) => {
+                let request = StageRequest::Sources(request.clone());
+                self.sources(
+                    index,
+                    planned,
+                    &request,
+                    begun.map_or(1, |(attempt, _)| attempt),
+                )
+                .await
+            }
+            StageWork::Cleanup(request) => {
+                let request = StageRequest::Cleanup(Box::new(request.clone()));
+                self.cleanup_stage(stage, &request).await
+            }
+            StageWork::Script(work) => {
+                let after_script = *stage == Stage::AfterScript;
+                let limit = if after_script {
+                    let at = Instant::now() + plan.limits.after_script;
+                    Some((at, StopReason::AfterScriptTimeout))
+                } else {
+                    script_limit
+                };
+                let script = ScriptStage {
+                    index,
+                    stage,
+                    work,
+                    after_script,
+                    status: self.flow.status(),
+                    attempts: planned.attempts,
+                    limit,
+                };
+                self.script(&script, begun).await
+            }
+        };
+        // Shown after the section's end, as the peer does.
+        let mut late_line = None;
+        match end {
+            Ok(end) => {
+                if matches!(end, StageEnd::Stopped(reason) if is_timeout(reason)) {
+                    late_line = Some(format!(
+                        "{section} could not run to completion because the timeout was exceeded. For more control over job and script timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts"
+                    ));
+                }
+                let attempt = self
+                    .progress
+                    .stages
+                    .get(&index)
+                    .map_or(1, |(attempt, _)| *attempt);
+                context
+                    .step(index, attempt, Step::Ended(end.clone()))
+                    .await?;
+                self.flow
+                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
+                if *stage == Stage::AfterScript && plan.after_script_ignore_errors {
+                    self.explain_after_script(&end);
+                }
+            }
+            Err(ExecutorError::Job(cause)) => {
+                let end = Step::Ended(StageEnd::Failed(cause.clone()));
+                context.step(index, 1, end).await?;
+                self.flow.broken(stage, cause);
+            }
+            Err(error) => return Err(error),
+        }
+        if shows {
+            trace.section_end_once(&format!("stage{index}:end"), &section);
+            if let Some(line) = late_line {
+                trace.line_once(&format!("stage{index}:timeout"), Level::Warning, &line);
+            }
+        }
+        Ok(())
+    }
+
+    fn explain_after_script(&self, end: &StageEnd) {
+        let cause = match end {
+            StageEnd::Succeeded => return,
+            StageEnd::Failed(cause) => cause.message(),
+            StageEnd::Stopped(StopReason::AfterScriptTimeout) => {
+                "script timeout: context deadline exceeded".to_owned()
+            }
+            StageEnd::Stopped(_) => return,
+        };
+        let text = format!("after_script failed, but job will continue unaffected: {cause}");
+        self.context
+            .trace
+            .line_once("after-script-failed", Level::Warning, &text);
+    }
+
+    /// `get_sources` with its attempts (job-lifecycle §4.7).
+    async fn sources(
+        &mut self,
+        index: usize,
+        planned: &PlannedStage,
+        request: &StageRequest,
+        first: u32,
+    ) -> Result<StageEnd, ExecutorError> {
+        let context = self.context.clone();
+        let stage = &planned.stage;
+        let limits = &context.plan.limits;
+        let limit = limits
+            .get_sources
+            .map(|limit| (Instant::now() + limit, StopReason::GetSourcesTimeout));
+        let control = self.control.clone();
+        let mut attempt = first;
+        loop {
+            let stop = stop_or_limit(&control, limit);
+            let id = format!("{}/{attempt}", stage.section_name());
+            let end = self.helper_stage(&id, stage, request, stop).await?;
+            if !matches!(end, StageEnd::Failed(_)) || attempt >= planned.attempts {
+                return Ok(end);
+            }
+            let key = format!("stage{index}.{attempt}:retry");
+            context.trace.line_once(&key, Level::Warning, "Retrying...");
+            let wait = limits
+                .retry_waits
+                .get(attempt as usize - 1)
+                .or(limits.retry_waits.last())
+                .copied()
+                .unwrap_or_default();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                reason = stop_or_limit(&control, limit) => return Ok(StageEnd::Stopped(reason)),
+            }
+            attempt += 1;
+            context.step(index, attempt, Step::Began).await?;
+            if attempt == 2 {
+                let clear = Stage::ClearWorktree;
+                let key = format!("stage{index}:clear");
+                context
+                    .trace
+                    .section_end_once(&format!("stage{index}:end"), &stage.section_name());
+                context.trace.section_start_once(
+                    &format!("{key}:start"),
+                    &clear.section_name(),
+                    &clear.title(),
+                );
+                let request = StageRequest::ClearWorktree(ClearWorktreeRequest {
+                    project_dir: context.plan.directories.project.clone().into(),
+                });
+                let stop = stop_or_limit(&control, limit);
+                let end = self
+                    .helper_stage("clear_worktree/1", &clear, &request, stop)
+                    .await?;
+                context
+                    .trace
+                    .section_end_once(&format!("{key}:end"), &clear.section_name());
+                context.trace.section_start_once(
+                    &format!("stage{index}.2:start"),
+                    &stage.section_name(),
+                    &stage.title(),
+                );
+                if let StageEnd::Stopped(_) = end {
+                    return Ok(end);
+                }
+                if let StageEnd::Failed(_) = end {
+                    // A failure here counts as the attempt.
+                    if attempt >= planned.attempts {
+                        return Ok(end);
+                    }
+                    attempt += 1;
+                }
+            }
+        }
+    }
+
+    /// The clean-up: after every end, with its own bound instead of the job's.
+    async fn cleanup_stage(
+        &mut self,
+        stage: &Stage,
+        request: &StageRequest,
+    ) -> Result<StageEnd, ExecutorError> {
+        let bound = async {
+            tokio::time::sleep(CLEANUP_LIMIT).await;
+            StopReason::JobTimeout
+        };
+        let id = format!("{}/1", stage.section_name());
+        let end = self.helper_stage(&id, stage, request, bound).await;
+        match &end {
+            Ok(StageEnd::Succeeded) => {}
+            Ok(end) => tracing::warn!(
+                job = self.context.plan.job_id,
+                ?end,
+                "file variables may be left on a volume"
+            ),
+            Err(error) => {
+                tracing::warn!(job = self.context.plan.job_id, %error, "file variables may be left on a volume")
+            }
+        }
+        end
+    }
+
+    async fn helper_stage(
+        &mut self,
+        id: &str,
+        stage: &Stage,
+        request: &StageRequest,
+        stop: impl Future<Output = StopReason>,
+    ) -> Result<StageEnd, ExecutorError> {
+        tokio::pin!(stop);
+        if self.helper.is_none() {
+            let started = tokio::select! {
+                started = self.start_helper() => started?,
+                reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
+            };
+            self.helper = Some(started);
+        }
+        match &mut self.helper {
+            Some(helper) => helper.run(id, stage, request, stop).await,
+            None => Ok(StageEnd::Succeeded),
+        }
+    }
+
+    /// Starts the helper; the build container is created first, because creating it may reset a volume's mode (engine-mechanics
+    /// §a), and directories are made while the helper starts.
+    async fn start_helper(&mut self) -> Result<Helper, ExecutorError> {
+        let (build, _) = self.build_container().await?;
+        let context = self.context.clone();
+        let Some(prepared) = &self.prepared else {
+            return Err(Cause::Internal {
+                message: "not prepared".to_owned(),
+            }
+            .into());
+        };
+        let image = prepared.helper_image.clone().unwrap_or_default();
+        let adopt = self.progress.resumed > 0;
+        let (helper, made) = tokio::join!(
+            Helper::start(&context, &image, &prepared.service_hosts, adopt),
+            self.directories
+                .ensure(&context, &prepared.build_image, &build),
+        );
+        made?;
+        let helper = helper?;
+        self.directories
+            .ensure_running(&context, helper.container())
+            .await?;
+        Ok(helper)
+    }
+
+    /// The build container: the one in use, one an earlier process made, or a new one. Returns its ID and last start time.
+    pub(crate) async fn build_container(&mut self) -> Result<(String, String), ExecutorError> {
+        let context = self.context.clone();
+        let planned = &context.plan.build;
+        let known = match &self.build {
+            Some(id) => Some(id.clone()),
+            None if self.progress.resumed > 0 => Some(planned.name.clone()),
+            None => None,
+        };
+        if let Some(id) = known
+            && let Some(state) = context.inspect_patiently(&id, &self.control).await?
+        {
+            self.build = Some(state.id.clone());
+            let start = last_start(&state);
+            return Ok((state.id, start));
+        }
+        let Some(prepared) = &self.prepared else {
+            return Err(Cause::Internal {
+                message: "not prepared".to_owned(),
+            }
+            .into());
+        };
+        let mut spec = planned.spec.clone();
+        spec.image.clone_from(&prepared.build_image);
+        spec.host
+            .extra_hosts
+            .extend(prepared.service_hosts.iter().cloned());
+        let created = context.engine.container_create(&planned.name, &spec).await;
+        let id = created.map_err(|error| context.cause("creating the build container", &error))?;
+        self.build = Some(id.clone());
+        Ok((id, String::new()))
+    }
+
+    /// Removes the build container, so that the next stage gets a new one.
+    pub(crate) async fn remove_build(&mut self, id: &str) {
+        self.build = None;
+        for attempt in 1..=3 {
+            match self.context.engine.container_remove(id).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(container = id, attempt, %error, "build container cannot be removed")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// When the container was last started; empty if never, whatever an engine prints for that.
+pub(crate) fn last_start(state: &ContainerState) -> String {
+    if state.started_at.starts_with("0001-") {
+        String::new()
+    } else {
+        state.started_at.clone()
+    }
+}
+
+fn is_timeout(reason: StopReason) -> bool {
+    match reason {
+        StopReason::JobTimeout
+        | StopReason::PrepareTimeout
+        | StopReason::GetSourcesTimeout
+        | StopReason::ScriptTimeout
+        | StopReason::AfterScriptTimeout => true,
+        StopReason::Canceled | StopReason::Aborted | StopReason::Interrupted { .. } => false,
+    }
+}
