@@ -36,6 +36,8 @@ pub mod processor;
 pub mod replay;
 pub mod spool;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod utf8;
 
 pub use clock::Clock;

@@ -145,3 +145,86 @@ impl Lines {
         out.extend_from_slice(&header);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(text: &str) -> Stamp {
+        Stamp::new(text.parse().unwrap())
+    }
+
+    fn written(stream: Stream, pushes: &[&str]) -> String {
+        let (mut lines, mut out) = (Lines::new(stream, false), Vec::new());
+        for (second, push) in pushes.iter().enumerate() {
+            let stamp = stamp(&format!("2026-01-02T03:04:{second:02}Z"));
+            lines.feed(push.as_bytes(), &stamp, &mut out);
+            lines.end_push(false, &mut out);
+        }
+        lines.end(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_time_has_microseconds_and_27_characters() {
+        let text = |at: &str| String::from_utf8(stamp(at).0.to_vec()).unwrap();
+        assert_eq!(
+            text("2026-01-02T03:04:05.123456789Z"),
+            "2026-01-02T03:04:05.123456Z"
+        );
+        assert_eq!(
+            text("1999-12-31T23:59:59.000001Z"),
+            "1999-12-31T23:59:59.000001Z"
+        );
+        assert_eq!(
+            text("2026-01-02T03:04:05+02:00"),
+            "2026-01-02T01:04:05.000000Z"
+        );
+    }
+
+    #[test]
+    fn each_line_has_a_header_with_the_time_at_which_it_began() {
+        assert_eq!(
+            written(Stream::Stderr, &["one\ntw", "o\n\nthree", "!"]),
+            "2026-01-02T03:04:00.000000Z 01E one\n\
+             2026-01-02T03:04:00.000000Z 01E two\n\
+             2026-01-02T03:04:01.000000Z 01E \n\
+             2026-01-02T03:04:01.000000Z 01E three!\n"
+        );
+    }
+
+    #[test]
+    fn a_progress_bar_shows_at_once_and_its_next_part_is_a_continuation() {
+        assert_eq!(
+            written(Stream::Stdout, &["10%\r", "20%\r", "done\n", "next\n"]),
+            "2026-01-02T03:04:00.000000Z 01O 10%\r\n\
+             2026-01-02T03:04:01.000000Z 01O+20%\r\n\
+             2026-01-02T03:04:02.000000Z 01O+done\n\
+             2026-01-02T03:04:03.000000Z 01O next\n"
+        );
+        assert_eq!(
+            written(Stream::ServiceStderr, &["line\n50%\rmore", "end\n"]),
+            "2026-01-02T03:04:00.000000Z 0fO line\n\
+             2026-01-02T03:04:00.000000Z 0fO 50%\rmore\n\
+             2026-01-02T03:04:01.000000Z 0fO+end\n",
+            "what follows a line break counts by itself"
+        );
+        assert_eq!(
+            written(Stream::Stdout, &["a\rb\n", "c\n"]),
+            "2026-01-02T03:04:00.000000Z 01O a\rb\n2026-01-02T03:04:01.000000Z 01O c\n",
+            "a line that is whole is no progress bar"
+        );
+    }
+
+    #[test]
+    fn a_line_over_8_kib_is_written_before_its_end() {
+        let (fits, more) = ("x".repeat(LONGEST_PENDING), "y");
+        let one = written(Stream::Stdout, &[&fits, "\n"]);
+        assert_eq!(one, format!("2026-01-02T03:04:00.000000Z 01O {fits}\n"));
+        let two = written(Stream::Stdout, &[&fits, more, "z\n"]);
+        assert_eq!(
+            two,
+            format!("2026-01-02T03:04:00.000000Z 01O {fits}y\n2026-01-02T03:04:02.000000Z 01O+z\n")
+        );
+    }
+}

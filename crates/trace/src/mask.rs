@@ -60,3 +60,6 @@ impl MaskSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -317,3 +317,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// What a masked secret looks like in the log.
 pub const MASK_TEXT: &[u8] = MASKED;
+
+#[cfg(test)]
+mod tests;
