@@ -17,6 +17,7 @@ pub mod config;
 pub mod duration;
 mod excerpt;
 mod expand;
+mod findings;
 pub mod keys;
 mod load;
 mod nearest;

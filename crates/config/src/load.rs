@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::str::Utf8Error;
 use std::time::SystemTime;
 use std::{fs, io};
 
+use toml::de::DeTable;
+
 use crate::config::Config;
-use crate::problem::{ConfigError, UnknownKey, Warning};
+use crate::excerpt::Lines;
+use crate::findings::Findings;
+use crate::problem::{ConfigError, ProblemKind, UnknownKey, Warning};
+use crate::{check, read};
 
 /// What `$VAR` and `${VAR}` in `token` and `url` may refer to: the environment of the process, handed in by its owner. A name that
 /// is not there expands to nothing, as in the peer.
@@ -61,6 +67,51 @@ pub fn parse(
     path: &Path,
     placeholders: &Placeholders,
 ) -> Result<Loaded, ConfigError> {
-    let (_, _, _) = (text.as_ref(), path, placeholders);
-    Ok(Loaded::default())
+    let bytes = text.as_ref();
+    let mut findings = Findings::default();
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => return Err(not_utf8(bytes, &error, findings, path)),
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().map_or(0, |span| span.start);
+        findings.problem(
+            ProblemKind::Syntax,
+            at,
+            String::new(),
+            false,
+            format!("not valid TOML: {}", error.message()),
+        );
+    }
+    // What a broken file means would be a guess: its mistakes of form come first.
+    let config = if findings.any_problem() {
+        Config::default()
+    } else {
+        let tree = check::file(table.get_ref(), &mut findings);
+        read::config(&tree, text, placeholders, &mut findings)
+    };
+    let (warnings, unknown_keys) = findings.finish(text, path)?;
+    Ok(Loaded {
+        config,
+        warnings,
+        unknown_keys,
+        modified: None,
+    })
 }
+
+fn not_utf8(bytes: &[u8], error: &Utf8Error, mut findings: Findings, path: &Path) -> ConfigError {
+    let (before, _) = bytes.split_at(error.valid_up_to());
+    let before = String::from_utf8_lossy(before);
+    findings.problem(
+        ProblemKind::Syntax,
+        before.len(),
+        String::new(),
+        true,
+        "not valid UTF-8",
+    );
+    findings.into_error(&Lines::new(&before), path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,3 +62,6 @@ impl RunnerConfig {
 fn unquoted(_: serde_json::Error) -> serde_json::Error {
     serde::de::Error::custom("not of the form this version writes")
 }
+
+#[cfg(test)]
+mod tests;
