@@ -28,7 +28,8 @@ pub use executor_opts::{DockerOpts, ExecutorOpts, KubernetesOpts};
 pub use opaque::Opaque;
 
 use lenient::{
-    null_as_default as nil, null_free_list as list, present_text, wire_variables as vars,
+    Object, named_objects, null_as_default as nil, null_free_list as list, object, objects,
+    optional_object, present_text, wire_variables as vars,
 };
 
 /// Payloads longer than this are refused unread. The largest script seen in practice is a few
@@ -49,48 +50,49 @@ pub struct JobPayload {
     #[serde(deserialize_with = "nil")]
     pub allow_git_fetch: bool,
     /// Name, stage and ids of the job.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub job_info: JobInfo,
     /// What to check out.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub git_info: GitInfo,
     /// Timeout and the like.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub runner_info: RunnerInfo,
     /// Job inputs for `${{ job.inputs.x }}`.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub inputs: Vec<JobInput>,
     /// Job variables in order; duplicates are legal and the last one wins.
     #[serde(deserialize_with = "vars")]
     pub variables: Vec<Variable>,
     /// Scripts to run, in order. `after_script` is one of them.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub steps: Vec<Step>,
     /// Image of the build container; absent means the runner's default.
+    #[serde(deserialize_with = "optional_object")]
     pub image: Option<Image>,
     /// Service containers.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub services: Vec<Image>,
     /// Artifacts and reports to upload.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub artifacts: Vec<Artifact>,
     /// Cache entries.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub cache: Vec<Cache>,
     /// Registry credentials.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub credentials: Vec<Credential>,
     /// Jobs whose artifacts are wanted first.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub dependencies: Vec<Dependency>,
     /// What this server understands.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub features: ServerFeatures,
     /// External secrets by variable name.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "named_objects")]
     pub secrets: BTreeMap<String, SecretSource>,
     /// Scripts around get_sources.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub hooks: Vec<Hook>,
     /// Native steps: a JSON document as a string. `null` and `""` are absent.
     #[serde(
@@ -99,10 +101,10 @@ pub struct JobPayload {
     )]
     pub run: Option<String>,
     /// Execution policy that made the job.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub policy_options: PolicyOptions,
     /// Suspend and resume of environments.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub suspend_options: SuspendOptions,
 }
 
@@ -213,7 +215,7 @@ pub struct JobInput {
     #[serde(deserialize_with = "nil")]
     pub key: String,
     /// Typed value.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub value: JobInputValue,
 }
 
@@ -275,7 +277,7 @@ pub struct Image {
     #[serde(deserialize_with = "list")]
     pub entrypoint: Vec<String>,
     /// Ports of the web terminal proxy.
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub ports: Vec<Port>,
     /// Variables of this service alone.
     #[serde(deserialize_with = "vars")]
@@ -389,7 +391,7 @@ pub struct Dependency {
     #[serde(deserialize_with = "nil")]
     pub name: String,
     /// The file; without a name there is nothing to download.
-    #[serde(deserialize_with = "nil")]
+    #[serde(deserialize_with = "object")]
     pub artifacts_file: DependencyFile,
 }
 
@@ -507,7 +509,7 @@ impl JobPayload {
         }
         let text = String::from_utf8_lossy(bytes);
         let mut json = serde_json::Deserializer::from_str(&text);
-        let payload: Self = serde_path_to_error::deserialize(&mut json)
+        let Object(payload) = serde_path_to_error::deserialize(&mut json)
             .map_err(|error| PayloadError::from_traced(&error, text.len()))?;
         json.end()
             .map_err(|error| PayloadError::from_json(&error, "", text.len()))?;

@@ -1,1 +1,110 @@
-//! Tests.
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::settings::SettingsContext;
+use crate::variable::Variables;
+
+fn found(payload: &Value) -> Vec<String> {
+    let payload = JobPayload::from_slice(payload.to_string().as_bytes()).unwrap();
+    let variables = Variables::from(payload.variables.clone());
+    let settings = JobSettings::read(&variables, &SettingsContext::default());
+    unsupported_keywords(&payload, &settings)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[rstest]
+#[case(json!({"cache": [{"key": "a"}, {"paths": ["x"]}]}), "`cache` (cache[1])")]
+#[case(json!({"cache": [{"untracked": true}]}), "`cache` (cache[0])")]
+#[case(json!({"artifacts": [{"paths": ["x"]}]}), "`artifacts` (artifacts[0], archive)")]
+#[case(json!({"artifacts": [{}, {"paths": ["x"], "artifact_type": "junit"}]}), "`artifacts` (artifacts[1], junit)")]
+#[case(
+    json!({"dependencies": [{"name": "b", "artifacts_file": {"filename": "a.zip"}}]}),
+    "`dependencies` (dependencies[0], artifacts of job \"b\")"
+)]
+#[case(json!({"secrets": {"DB": {"vault": {}}}}), "`secrets` (secret \"DB\")")]
+#[case(json!({"run": "[{}]"}), "`run`")]
+#[case(json!({"hooks": [{"name": "pre_get_sources_script", "script": ["x"]}]}), "`hooks` (hook \"pre_get_sources_script\")")]
+#[case(json!({"inputs": [{"key": "suite"}]}), "`inputs` (input \"suite\")")]
+#[case(
+    json!({"variables": [{"key": "GIT_SUBMODULE_STRATEGY", "value": "normal"}]}),
+    "`GIT_SUBMODULE_STRATEGY` (variable, value \"normal\")"
+)]
+#[case(
+    json!({"variables": [{"key": "GIT_SUBMODULE_STRATEGY", "value": "recursive"}]}),
+    "`GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\")"
+)]
+#[case(json!({"suspend_options": {"suspend_on_failure": true}}), "`suspend_options`")]
+#[case(
+    json!({"image": {"executor_opts": {"docker": {"y": 1, "x": 1}}}}),
+    "Unsupported \"image\" options [x y] for \"docker executor\"; supported options are [platform user]"
+)]
+#[case(
+    json!({"services": [{}, {"executor_opts": {"podman": {}}}]}),
+    "Unsupported \"service\" options [podman] for \"executor_opts\"; supported options are [docker kubernetes]"
+)]
+fn keyword_is_named_with_its_place(#[case] payload: Value, #[case] text: &str) {
+    assert_eq!(found(&payload), [text]);
+}
+
+#[rstest]
+#[case::nothing(json!({}))]
+#[case::cache_without_paths(json!({"cache": [{"key": "a", "policy": "pull"}]}))]
+#[case::artifacts_without_paths(json!({"artifacts": [{"name": "a", "exclude": ["x"]}]}))]
+#[case::dependency_without_file(json!({"dependencies": [{"id": 1, "name": "b"}]}))]
+#[case::empty_hook(json!({"hooks": [{"name": "x", "script": []}]}))]
+#[case::empty_run(json!({"run": ""}))]
+#[case::submodules_without_repository(json!({"variables": [
+    {"key": "GIT_SUBMODULE_STRATEGY", "value": "normal"}, {"key": "GIT_STRATEGY", "value": "none"}]}))]
+#[case::invalid_submodule_strategy(json!({"variables": [{"key": "GIT_SUBMODULE_STRATEGY", "value": "x"}]}))]
+#[case::service_debugging(json!({"variables": [{"key": "CI_DEBUG_SERVICES", "value": "true"}]}))]
+#[case::options(json!({"image": {"executor_opts": {"docker": {"user": 5, "platform": "linux/arm64"}, "kubernetes": {"user": 1}}}}))]
+#[case::further_steps(json!({"steps": [{"name": "script"}, {"name": "release", "script": ["x"]}]}))]
+fn job_that_asks_for_nothing_special_may_run(#[case] payload: Value) {
+    assert_eq!(found(&payload), Vec::<String>::new());
+}
+
+fn keyword(keyword: &'static str) -> Unsupported {
+    Unsupported::Keyword {
+        keyword,
+        place: keyword.to_owned(),
+    }
+}
+
+#[test]
+fn refusal_names_all_keywords_but_the_ignored() {
+    let found = [keyword("cache"), keyword("run")];
+    assert_eq!(
+        refusal(&found, |_| false),
+        Some(Cause::Unsupported {
+            keywords: vec!["`cache`".into(), "`run`".into()]
+        })
+    );
+    assert_eq!(
+        refusal(&found, |keyword| keyword == "cache"),
+        Some(Cause::Unsupported {
+            keywords: vec!["`run`".into()]
+        })
+    );
+    assert_eq!(refusal(&found, |_| true), None);
+    assert_eq!(refusal(&[], |_| false), None);
+}
+
+#[test]
+fn unknown_options_are_refused_whatever_is_ignored() {
+    let found = [
+        keyword("cache"),
+        Unsupported::Options {
+            message: "the words".into(),
+        },
+    ];
+    let refused = refusal(&found, |_| true);
+    assert_eq!(
+        refused,
+        Some(Cause::UnsupportedOptions {
+            message: "the words".into()
+        })
+    );
+}
