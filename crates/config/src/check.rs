@@ -8,6 +8,7 @@ mod value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::excerpt::Shown;
 use crate::findings::Findings;
 use crate::keys::{Key, Kind, ROOT, Section, Support};
 use crate::nearest::nearest;
@@ -192,7 +193,7 @@ fn typed(
                     ProblemKind::Type,
                     at,
                     path,
-                    key.secret,
+                    shown(key),
                     format!("expected {expected}, found {}", value::type_name(found)),
                 );
                 None
@@ -201,10 +202,18 @@ fn typed(
                 let at = item
                     .and_then(|item| value::item(raw, item))
                     .map_or(at, |(_, item)| item.span().start);
-                findings.problem(ProblemKind::Value, at, path.show(), key.secret, message);
+                findings.problem(ProblemKind::Value, at, path.show(), shown(key), message);
                 None
             }
         },
+    }
+}
+
+fn shown(key: &Key) -> Shown {
+    if key.secret {
+        Shown::Secret
+    } else {
+        Shown::Plain
     }
 }
 
@@ -220,7 +229,7 @@ fn wrong_type(
         ProblemKind::Type,
         at,
         path.show(),
-        key.secret,
+        shown(key),
         format!("expected {expected}, found {}", value::type_name(found)),
     );
 }

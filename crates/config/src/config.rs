@@ -44,6 +44,13 @@ pub struct Config {
     pub runners: Vec<Arc<RunnerConfig>>,
 }
 
+impl Config {
+    /// The entries that can ask for jobs, in file order.
+    pub fn usable_runners(&self) -> impl Iterator<Item = &Arc<RunnerConfig>> {
+        self.runners.iter().filter(|runner| runner.skip.is_none())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -25,6 +25,17 @@ const SECRET_WORDS: [&str; 9] = [
 /// How tokens begin that GitLab makes.
 const TOKEN_PREFIXES: [&str; 5] = ["glrt-", "glrtr-", "glcbt-", "glpat-", "GR1348941"];
 
+/// How much is known about the value at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Its key is known and harmless. (Others on the same line need not be.)
+    Plain,
+    /// Its key is known and secret.
+    Secret,
+    /// Nothing: the file could not be parsed.
+    Doubtful,
+}
+
 /// A text and where its lines begin.
 pub(crate) struct Lines<'a> {
     text: &'a str,
@@ -55,8 +66,8 @@ impl<'a> Lines<'a> {
         (line, before.chars().count() + 1)
     }
 
-    /// The line of `offset` with a mark under it. `secret`: the value on it is never shown. Empty when nothing of it may be.
-    pub(crate) fn excerpt(&self, offset: usize, secret: bool) -> String {
+    /// The line of `offset` with a mark under it. Empty when nothing of it may be shown.
+    pub(crate) fn excerpt(&self, offset: usize, shown: Shown) -> String {
         let (number, column) = self.place(offset);
         let start = self.starts[number - 1];
         let end = self
@@ -64,7 +75,7 @@ impl<'a> Lines<'a> {
             .get(number)
             .map_or(self.text.len(), |next| next - 1);
         let line = self.text[start..end].trim_end_matches('\r');
-        let Some(shown) = visible(line, secret, self.inside_long_text(start)) else {
+        let Some(shown) = visible(line, shown, self.inside_long_text(start)) else {
             return String::new();
         };
         let (shown, column) = window(&shown, column);
@@ -82,7 +93,7 @@ impl<'a> Lines<'a> {
 }
 
 /// What of a line may be shown.
-fn visible(line: &str, secret: bool, inside_long_text: bool) -> Option<String> {
+fn visible(line: &str, shown: Shown, inside_long_text: bool) -> Option<String> {
     if inside_long_text {
         return None;
     }
@@ -91,14 +102,15 @@ fn visible(line: &str, secret: bool, inside_long_text: bool) -> Option<String> {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     let lower = line.to_ascii_lowercase();
-    let header = lower.trim_start().starts_with('[') && !lower.contains('=');
+    let header = lower.trim_start().starts_with('[') && !lower.contains(['=', '"', '\'']);
     if header {
         return Some(line);
     }
     let Some(equals) = line.find('=') else {
         // Part of an array over several lines, or a stray word: a quoted one may be a value.
+        let doubtful = line.contains(['"', '\'']) || line.len() > 40;
         let harmless =
-            !secret && !line.contains(['"', '\'']) && line.len() <= 40 && !has_token(&line);
+            !has_token(&line) && (shown == Shown::Plain || (shown == Shown::Doubtful && !doubtful));
         return harmless.then_some(line);
     };
     let first_key = line[..equals].trim();
@@ -114,7 +126,7 @@ fn visible(line: &str, secret: bool, inside_long_text: bool) -> Option<String> {
         return None;
     }
     let sounds_secret = SECRET_WORDS.iter().any(|word| lower.contains(word));
-    if secret || sounds_secret || has_token(&line) {
+    if shown == Shown::Secret || sounds_secret || has_token(&line) {
         return Some(format!("{} {MASKED}", &line[..=equals]));
     }
     Some(line)
@@ -138,11 +150,11 @@ fn window(line: &str, column: usize) -> (String, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::Lines;
+    use super::{Lines, Shown};
     use rstest::rstest;
 
     fn excerpt_at(text: &str, marked: &str) -> String {
-        Lines::new(text).excerpt(text.find(marked).unwrap(), false)
+        Lines::new(text).excerpt(text.find(marked).unwrap(), Shown::Doubtful)
     }
 
     #[test]
@@ -168,7 +180,10 @@ mod tests {
     fn places_behind_the_end_are_at_the_end() {
         assert_eq!(Lines::new("a\nb").place(99), (2, 2));
         assert_eq!(Lines::new("").place(0), (1, 1));
-        assert_eq!(Lines::new("a\n").excerpt(99, false), "  |\n2 | \n  | ^");
+        assert_eq!(
+            Lines::new("a\n").excerpt(99, Shown::Doubtful),
+            "  |\n2 | \n  | ^"
+        );
     }
 
     #[test]
@@ -187,6 +202,7 @@ mod tests {
     #[case::inline_table("s3 = { SecretKey = \"hunter2\", x = }", "x =")]
     #[case::environment("environment = [\"A=hunter2\"", "[")]
     #[case::line_of_an_array("environment = [\n  \"PASS=hunter2\",\n", "\"PASS")]
+    #[case::array_in_an_array("environment = [\n  ['hunter2'", "'hunter2")]
     #[case::bare_line_of_an_array("volumes = [\n  'hunter2'", "'hunter2")]
     #[case::long_text("PrivateKey = \"\"\"\nhunter2\nx", "hunter2")]
     #[case::prefix_alone("name = glrt-hunter2", "glrt")]
@@ -197,10 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn an_item_of_a_harmless_list_is_shown_on_its_own_line() {
+        let text = "volumes = [\n  '/a',\n  '',\n]";
+        let shown = Lines::new(text).excerpt(text.find("'',").unwrap(), Shown::Plain);
+        assert_eq!(shown, "  |\n3 |   '',\n  |   ^");
+    }
+
+    #[test]
     fn a_value_marked_secret_is_not_shown_whatever_its_key() {
         assert!(
             !Lines::new("x = \"hunter2\"")
-                .excerpt(4, true)
+                .excerpt(4, Shown::Secret)
                 .contains("hunter2")
         );
     }

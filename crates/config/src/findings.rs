@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::excerpt::Lines;
+use crate::excerpt::{Lines, Shown};
 use crate::problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};
 
 /// Most problems that are reported of one file; a file that is not a config at all could have one per line.
@@ -23,7 +23,7 @@ struct Found {
     kind: ProblemKind,
     key: String,
     message: String,
-    secret: bool,
+    shown: Shown,
 }
 
 /// A place in [`Findings`], to go back to.
@@ -34,13 +34,13 @@ pub(crate) struct Mark {
 }
 
 impl Findings {
-    /// Notes what makes the file unusable. `secret`: the value at `at` must not be shown.
+    /// Notes what makes the file unusable. `shown`: what is known about the value at `at`.
     pub(crate) fn problem(
         &mut self,
         kind: ProblemKind,
         at: usize,
         key: String,
-        secret: bool,
+        shown: Shown,
         message: impl Into<String>,
     ) {
         self.problems.push(Found {
@@ -48,7 +48,7 @@ impl Findings {
             kind,
             key,
             message: message.into(),
-            secret,
+            shown,
         });
     }
 
@@ -155,7 +155,7 @@ impl Findings {
 impl Found {
     fn placed(self, lines: &Lines<'_>) -> Problem {
         let (line, column) = lines.place(self.at);
-        let excerpt = lines.excerpt(self.at, self.secret);
+        let excerpt = lines.excerpt(self.at, self.shown);
         Problem {
             kind: self.kind,
             key: self.key,

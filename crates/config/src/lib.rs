@@ -1,12 +1,12 @@
 //! `config.toml`: read and check, the file GitLab Runner uses, unchanged.
 //!
-//! [`load`] reads a file, [`parse`] a text; both give a [`Config`] made of plain, resolved values (defaults filled in, numbers
+//! [`load()`] reads a file, [`parse`] a text; both give a [`Config`] made of plain, resolved values (defaults filled in, numbers
 //! clamped as the peer does, placeholders expanded), so that no other crate asks "and if it is not set?" again. What is wrong with
 //! the file is a [`ConfigError`] that names every problem with file, line, column and key; what is odd is a [`Warning`].
 //!
 //! The names, types and defaults of all keys are one table, [`keys`]: checking reads it, and so will help texts and documents.
 //!
-//! Nothing here logs, reads the process environment or looks at the clock: those are inputs. Only [`load`] and [`system_id`] touch
+//! Nothing here logs, reads the process environment or looks at the clock: those are inputs. Only [`load()`] and [`system_id`] touch
 //! the file system.
 //!
 //! Peer behaviour: config-toml (whole), docker-executor §1. Deviations, all of them kinder: problems name the place and come

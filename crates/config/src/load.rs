@@ -9,7 +9,7 @@ use std::{fs, io};
 use toml::de::DeTable;
 
 use crate::config::Config;
-use crate::excerpt::Lines;
+use crate::excerpt::{Lines, Shown};
 use crate::findings::Findings;
 use crate::problem::{ConfigError, ProblemKind, UnknownKey, Warning};
 use crate::{check, read};
@@ -80,7 +80,7 @@ pub fn parse(
             ProblemKind::Syntax,
             at,
             String::new(),
-            false,
+            Shown::Doubtful,
             format!("not valid TOML: {}", error.message()),
         );
     }
@@ -107,7 +107,7 @@ fn not_utf8(bytes: &[u8], error: &Utf8Error, mut findings: Findings, path: &Path
         ProblemKind::Syntax,
         before.len(),
         String::new(),
-        true,
+        Shown::Doubtful,
         "not valid UTF-8",
     );
     findings.into_error(&Lines::new(&before), path)

@@ -11,7 +11,7 @@ use crate::config::{
     Config, GantryConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, OnStop,
 };
 use crate::duration::GoDuration;
-use crate::excerpt::Lines;
+use crate::excerpt::{Lines, Shown};
 use crate::findings::Findings;
 use crate::load::Placeholders;
 use crate::problem::ProblemKind;
@@ -71,7 +71,7 @@ fn concurrent(tree: &Tree, findings: &mut Findings) -> usize {
             ProblemKind::NoJobSlots,
             tree.at("concurrent"),
             "concurrent".to_owned(),
-            false,
+            Shown::Plain,
             message,
         );
     }
@@ -119,12 +119,12 @@ fn labels(
         let key = || format!("{prefix}labels.{label}");
         if !is_label_name(&label) {
             let message = "a label name has 3 to 65 letters, digits, dots, dashes and underscores, and begins with none but letter, digit or underscore";
-            findings.problem(ProblemKind::Value, at, key(), false, message);
+            findings.problem(ProblemKind::Value, at, key(), Shown::Plain, message);
         }
         if !is_label_value(&value) {
             let message =
                 "a label value has 1 to 256 letters, digits, dots, dashes and underscores";
-            findings.problem(ProblemKind::Value, at, key(), false, message);
+            findings.problem(ProblemKind::Value, at, key(), Shown::Plain, message);
         }
     }
     if labels.len() > MOST_LABELS {
@@ -132,7 +132,7 @@ fn labels(
             "{} labels, the global ones included: at most {MOST_LABELS} are allowed",
             labels.len()
         );
-        findings.problem(ProblemKind::Value, at, key(), false, message);
+        findings.problem(ProblemKind::Value, at, key(), Shown::Plain, message);
     }
     labels
 }

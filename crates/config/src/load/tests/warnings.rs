@@ -175,6 +175,12 @@ fn a_runner_of_another_executor_is_kept_and_skipped_with_one_warning() {
         (runners.len(), &runners[0].skip, &runners[1].skip),
         (2, &Some(Skip::OtherExecutor), &None)
     );
+    let usable: Vec<_> = loaded
+        .config
+        .usable_runners()
+        .map(|runner| runner.name.as_str())
+        .collect();
+    assert_eq!(usable, ["host1"]);
     assert_eq!(
         (
             runners[0].name.as_str(),
