@@ -9,6 +9,7 @@
 //! kept in memory, and a restarted process gets them again. So the state at every such point is a
 //! few bytes, usually none: after a line break nothing is open but the line itself.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
@@ -16,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Stream;
 use crate::lines::{Lines, Stamp};
+use crate::mask::MaskSet;
 use crate::mask::params::ParamState;
 use crate::mask::phrases::Piece;
 use crate::mask::tokens::TokenState;
-use crate::mask::{MASKED, MaskSet};
 use crate::utf8::Utf8State;
 
 /// An unfinished line is written once it was made of more raw bytes than this, so that a token
@@ -84,7 +85,6 @@ pub struct Consumed {
 ///
 /// The output is the same for any cutting of the same raw bytes into pushes, but for the `+`
 /// lines and the times of timestamped output.
-#[derive(Debug)]
 pub struct StreamProcessor {
     masks: Arc<MaskSet>,
     lines: Option<Lines>,
@@ -304,6 +304,17 @@ impl StreamProcessor {
     }
 }
 
+impl fmt::Debug for StreamProcessor {
+    /// Without the bytes: they may be part of a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamProcessor")
+            .field("consumed", &self.consumed.bytes)
+            .field("scanned", &self.scanned)
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
+
 fn write(lines: &mut Option<Lines>, text: &[u8], stamp: &Stamp, out: &mut Vec<u8>) {
     match lines {
         Some(lines) => lines.feed(text, stamp, out),
@@ -314,9 +325,6 @@ fn write(lines: &mut Option<Lines>, text: &[u8], stamp: &Stamp, out: &mut Vec<u8
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
-
-/// What a masked secret looks like in the log.
-pub const MASK_TEXT: &[u8] = MASKED;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! in common, so that lines may be repeated but none is lost.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crc32fast::Hasher;
 use memchr::memrchr;
@@ -71,7 +72,7 @@ pub enum Seam {
 }
 
 /// Where a stream goes on after a replay, and with which bytes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Resumed<'a> {
     /// How the logs fit.
     pub seam: Seam,
@@ -84,7 +85,6 @@ pub struct Resumed<'a> {
 }
 
 /// Skips what was consumed of one stream. Pure: takes the replayed bytes in any pieces.
-#[derive(Debug)]
 pub struct ReplaySkipper {
     end: (u64, u32),
     /// Places still ahead, oldest first.
@@ -182,6 +182,28 @@ impl ReplaySkipper {
             checksum: self.before_window.clone().finalize(),
             bytes: Cow::Owned(bytes),
         }
+    }
+}
+
+impl fmt::Debug for Resumed<'_> {
+    /// Without the bytes: they are not masked yet.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed")
+            .field("seam", &self.seam)
+            .field("offset", &self.offset)
+            .field("checksum", &self.checksum)
+            .field("bytes", &self.bytes.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for ReplaySkipper {
+    /// Without the bytes: they are not masked yet.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplaySkipper")
+            .field("seen", &self.seen)
+            .field("end", &self.end.0)
+            .finish_non_exhaustive()
     }
 }
 

@@ -82,6 +82,9 @@ impl Writer {
 
     /// Writes an entry of the runner, at most once if it has a key.
     pub(super) fn entry(&mut self, key: Option<&str>, entry: Entry<'_>, now: Timestamp) -> bool {
+        if self.spool.waiting() > MOST_WAITING {
+            self.spool.commit_or_wait();
+        }
         if self.spool.is_finished() || self.spool.waiting() > MOST_WAITING {
             return false;
         }
@@ -283,6 +286,16 @@ impl Writer {
             live.processor.set_masks(Arc::clone(&masks));
         }
         self.setting.masks = masks;
+    }
+
+    #[cfg(test)]
+    pub(super) fn spool_for_tests(&mut self) -> &mut Spool {
+        &mut self.spool
+    }
+
+    #[cfg(test)]
+    pub(super) fn masks_for_tests(&self) -> &MaskSet {
+        &self.setting.masks
     }
 
     /// Whether more can be taken in: what an earlier call left in memory is written first.

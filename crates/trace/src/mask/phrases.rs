@@ -1,5 +1,7 @@
 //! Literal phrases: secrets and start marks.
 
+use std::fmt;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::MASKED;
@@ -10,7 +12,7 @@ use crate::options::Phrase;
 const SMALL_PHRASES: usize = 1024;
 
 /// One piece of a scanned buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Bytes to pass on as they are, ending at this offset of the buffer.
     Raw { bytes: &'a [u8], end: usize },
@@ -21,7 +23,6 @@ pub(crate) enum Piece<'a> {
 }
 
 /// A set of phrases, searched leftmost first and longest first.
-#[derive(Debug)]
 pub(crate) struct Phrases {
     /// Sorted by bytes, distinct, none empty.
     sorted: Vec<Phrase>,
@@ -149,5 +150,11 @@ impl Piece<'_> {
             Self::Masked => MASKED,
             Self::StartMark => &[],
         }
+    }
+}
+
+impl fmt::Debug for Phrases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Phrases({})", self.sorted.len())
     }
 }
