@@ -1,1 +1,27 @@
-//! GitLab stand-in, fixtures and faults; tests only.
+//! Stand-ins for the world around a runner; for tests and benches only.
+//!
+//! * [`FakeGitLab`]: a GitLab server as a runner sees it. It behaves like a real one (two-phase hand-out, range checks,
+//!   checksum validation, cancel states, long poll), keeps every request and every byte of log, and does wrong what a test
+//!   tells it to ([`Fault`]).
+//! * [`JobBuilder`]: complete job payloads.
+//! * [`GitHttp`]: bare repositories over HTTP with a password, and a builder for small ones.
+//! * [`TestCa`]: certificates for servers and clients.
+//!
+//! Nothing in here shares types with the code under test: payloads are JSON, answers are bytes. What a test reads here is
+//! what went over the wire. Waiting is for facts ([`FakeGitLab::wait_for`]), never for time.
+//!
+//! The program `gantry-testkit` runs a [`FakeGitLab`] alone, for benches.
+
+mod certificates;
+pub mod git;
+pub mod gitlab;
+mod http;
+mod job_builder;
+
+pub use certificates::{Identity, TestCa};
+pub use git::{GitHttp, Repository, RepositoryBuilder};
+pub use gitlab::{
+    Answer, Endpoint, FakeGitLab, FakeGitLabBuilder, Fault, JobRecord, RecordedRequest,
+    RecordedUpdate, ServerJobState,
+};
+pub use job_builder::{JobBuilder, ServiceBuilder};
