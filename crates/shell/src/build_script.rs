@@ -9,7 +9,7 @@ use gantry_job::{FeatureFlag, FeatureFlags, Variable, Variables};
 
 use crate::echo::{CommandStyle, push_command};
 use crate::frame::Frame;
-use crate::quote::push_quoted;
+use crate::quote::push_word;
 
 #[cfg(test)]
 mod tests;
@@ -95,14 +95,14 @@ impl BuildScript<'_> {
         let mut body = String::new();
         if let Some(nonce) = self.start_nonce {
             body.push_str(r"printf '%s\n' ");
-            push_quoted(&mut body, nonce);
+            push_word(&mut body, nonce);
             body.push('\n');
         }
         self.push_directories(&mut body);
         let skipped_keys = self.push_exports(&mut body);
         self.push_gitlab_env(&mut body);
         body.push_str("cd ");
-        push_quoted(&mut body, self.project_dir);
+        push_word(&mut body, self.project_dir);
         body.push('\n');
         self.push_commands(&mut body);
 
@@ -121,14 +121,14 @@ impl BuildScript<'_> {
     /// exports, because a job may export a `PATH` without `mkdir`.
     fn push_directories(&self, body: &mut String) {
         let mut directories = String::new();
-        push_quoted(&mut directories, self.tmp_dir);
+        push_word(&mut directories, self.tmp_dir);
         body.push_str("if [ ! -d ");
         body.push_str(&directories);
         if self.create_project_dir {
             directories.push(' ');
-            push_quoted(&mut directories, self.project_dir);
+            push_word(&mut directories, self.project_dir);
             body.push_str(" ] || [ ! -d ");
-            push_quoted(body, self.project_dir);
+            push_word(body, self.project_dir);
         }
         body.push_str(" ]; then (umask 0000; mkdir -p ");
         body.push_str(&directories);
@@ -163,15 +163,15 @@ impl BuildScript<'_> {
             .then(|| file_path(self.tmp_dir, &variable.key));
         if let Some(path) = &path {
             body.push_str("printf '%s' ");
-            push_quoted(body, &variable.value);
+            push_word(body, &variable.value);
             body.push_str(" > ");
-            push_quoted(body, path);
+            push_word(body, path);
             body.push('\n');
         }
         body.push_str("export ");
         body.push_str(&variable.key);
         body.push('=');
-        push_quoted(body, path.as_deref().unwrap_or(&variable.value));
+        push_word(body, path.as_deref().unwrap_or(&variable.value));
         body.push('\n');
     }
 
@@ -180,7 +180,7 @@ impl BuildScript<'_> {
     /// fails all later stages of both.
     fn push_gitlab_env(&self, body: &mut String) {
         let mut file = String::new();
-        push_quoted(&mut file, &file_path(self.tmp_dir, GITLAB_ENV_FILE));
+        push_word(&mut file, &file_path(self.tmp_dir, GITLAB_ENV_FILE));
         body.push_str("export GITLAB_ENV=");
         body.push_str(&file);
         body.push_str("\n: >> ");

@@ -72,9 +72,11 @@ fn push_notice(script: &mut String, command: &str, remark: &str) {
 /// there, the command is no format and no pattern, so it is shown as it is written.
 fn push_section(script: &mut String, command: &str, prefix: &str, index: usize) {
     let name = format!("section_{prefix}_{index}");
-    script.push_str(&format!(
-        r#"printf 'section_start:%s:{name}[hide_duration=true,collapsed=true]\r\033[0K%s\nsection_end:%s:{name}\r\033[0K\n' "$(date +%s)" "#
-    ));
+    let start = format!(r"section_start:%s:{name}[hide_duration=true,collapsed=true]\r\033[0K%s\n");
+    let end = format!(r"section_end:%s:{name}\r\033[0K\n");
+    script.push_str("printf ");
+    push_quoted(script, &(start + &end));
+    script.push_str(" \"$(date +%s)\" ");
     push_quoted(script, &format!("{GREEN}$ {command}{RESET}"));
     script.push_str(" \"$(date +%s)\"\n");
 }

@@ -10,7 +10,7 @@ pub(crate) struct Frame {
     pub(crate) shell: Shell,
     /// `CI_DEBUG_TRACE`.
     pub(crate) xtrace: bool,
-    /// `FF_USE_LEGACY_BASH_EVAL`.
+    /// `FF_USE_LEGACY_BASH_EVAL`: the older form, in which bash turns most exit codes into 1.
     pub(crate) legacy_eval: bool,
 }
 
@@ -19,7 +19,9 @@ impl Frame {
     ///
     /// From the `{` on it is one compound command: a shell runs nothing of it until the last
     /// byte, the `}`, has arrived. Without the braces (the peer has none) a script cut just
-    /// before `< /dev/null` would run.
+    /// before `< /dev/null` would run, and one cut after the `set` of `set -o` would print the
+    /// whole environment. The trap stands before them, so that a shell which waits for the rest
+    /// of its script can be ended by TERM.
     pub(crate) fn around(self, body: &str) -> String {
         let mut script = String::with_capacity(body.len() + body.len() / 4 + 400);
         script.push_str(match self.shell {
@@ -27,12 +29,12 @@ impl Frame {
             Shell::Sh => "#!/usr/bin/env sh\n",
         });
         // A signalled shell exits at once instead of printing the script it was reading.
-        script.push_str("\ntrap 'exit 1' TERM\n\n");
+        script.push_str("\ntrap 'exit 1' TERM\n\n{ ");
         if self.xtrace {
             script.push_str("set -o xtrace\n");
         }
         script.push_str(
-            "case \"$(set -o)\" in *\"pipefail\"*) set -o pipefail;; esac; set -o errexit\nset +o noclobber\n{ ",
+            "case \"$(set -o)\" in *\"pipefail\"*) set -o pipefail;; esac; set -o errexit\nset +o noclobber\n",
         );
         if self.legacy_eval {
             script.push_str(": | eval ");

@@ -11,6 +11,19 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
+/// Appends `text` as one word: bare where a shell takes every byte of it as it is, else quoted.
+///
+/// Quotes inside the quoted body cost four bytes each, and bash reads its script byte by byte:
+/// 10 kB take it about 7 ms.
+pub(crate) fn push_word(script: &mut String, text: &str) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b",./@_-".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        script.push_str(text);
+    } else {
+        push_quoted(script, text);
+    }
+}
+
 /// Appends the quoted form of `text` to `script`.
 pub(crate) fn push_quoted(script: &mut String, text: &str) {
     script.push('\'');
@@ -31,6 +44,20 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[rstest]
+    #[case("", "''")]
+    #[case("true", "true")]
+    #[case("/builds/g-1/p_2.tmp,x@y", "/builds/g-1/p_2.tmp,x@y")]
+    #[case("a b", "'a b'")]
+    #[case("~", "'~'")]
+    #[case("a=b", "'a=b'")]
+    #[case("é", "'é'")]
+    fn word_is_quoted_only_where_it_must_be(#[case] text: &str, #[case] word: &str) {
+        let mut script = String::new();
+        push_word(&mut script, text);
+        assert_eq!(script, word);
+    }
 
     #[rstest]
     #[case("", "''")]

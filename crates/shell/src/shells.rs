@@ -11,6 +11,13 @@ pub(crate) struct TestShell {
     words: &'static [&'static str],
 }
 
+impl TestShell {
+    /// Program and arguments.
+    pub(crate) fn words(&self) -> Vec<&'static str> {
+        self.words.to_vec()
+    }
+}
+
 impl fmt::Display for TestShell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words.join(" "))
@@ -47,20 +54,20 @@ pub(crate) struct Run {
 impl Run {
     /// Runs `script` from stdin, as the build container does.
     pub(crate) fn stdin(shell: &TestShell, script: &str) -> Self {
-        Self::run(shell, &[], script.as_bytes())
+        Self::spawn(shell, &[], script.as_bytes())
     }
 
     /// As [`Run::stdin`], with any bytes.
     pub(crate) fn stdin_bytes(shell: &TestShell, script: &[u8]) -> Self {
-        Self::run(shell, &[], script)
+        Self::spawn(shell, &[], script)
     }
 
     /// Runs `shell -c command` with `stdin`.
     pub(crate) fn command(shell: &TestShell, command: &str, stdin: &str) -> Self {
-        Self::run(shell, &["-c", command], stdin.as_bytes())
+        Self::spawn(shell, &["-c", command], stdin.as_bytes())
     }
 
-    fn run(shell: &TestShell, arguments: &[&str], stdin: &[u8]) -> Self {
+    fn spawn(shell: &TestShell, arguments: &[&str], stdin: &[u8]) -> Self {
         let mut child = Command::new(shell.words[0])
             .args(&shell.words[1..])
             .args(arguments)
@@ -76,7 +83,7 @@ impl Run {
         let bytes = stdin.to_vec();
         let writer = std::thread::spawn(move || {
             // A shell may exit before it has read everything.
-            let _ = pipe.write_all(&bytes);
+            drop(pipe.write_all(&bytes));
         });
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap();
