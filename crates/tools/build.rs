@@ -1,7 +1,8 @@
 //! Builds `gantry-helper` as a static program, compresses it and writes the table that the crate includes.
 //!
-//! The helper is built by a cargo of its own into `<target>/helper`, a target directory that no other cargo locks,
-//! and that all profiles of the outer build share: the first build of a checkout pays for it once.
+//! The helper is built by a cargo of its own, into `<target>/helper-<profile>`, a target directory that no other
+//! cargo locks and that check, clippy, test and build share: the first build of a checkout pays for it once. A debug
+//! build takes a less optimised helper, whose rebuild after a change takes 1 s instead of 19.
 //!
 //! A stale helper cannot be carried: this script runs again whenever a file changes that the compiler read for the
 //! helper (its own dep-info names them), a manifest of those crates, the workspace manifest or the lock file; and
@@ -49,7 +50,7 @@ fn run() -> Result<(), String> {
         .ancestors()
         .nth(4)
         .ok_or("OUT_DIR is too short")?
-        .join("helper");
+        .join(format!("helper-{}", var("PROFILE")?));
 
     let program = build(root, &triple, &target)?;
     for path in inputs(&program.with_extension("d"), root)? {
@@ -119,6 +120,16 @@ fn build(root: &Path, triple: &str, target: &Path) -> Result<PathBuf, String> {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    if var("PROFILE")? == "debug" {
+        for (setting, value) in [
+            ("LTO", "off"),
+            ("INCREMENTAL", "true"),
+            ("CODEGEN_UNITS", "16"),
+            ("OPT_LEVEL", "1"),
+        ] {
+            cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+        }
+    }
 
     let output = cargo
         .output()
