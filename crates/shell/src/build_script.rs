@@ -98,6 +98,11 @@ impl BuildScript<'_> {
             push_word(&mut body, nonce);
             body.push('\n');
         }
+        if self.debug_trace {
+            // Here and not at the top as in the peer, where it shows the whole body a second
+            // time as the argument of eval, and would show the nonce.
+            body.push_str("set -o xtrace\n");
+        }
         self.push_directories(&mut body);
         let skipped_keys = self.push_exports(&mut body);
         self.push_gitlab_env(&mut body);
@@ -108,7 +113,6 @@ impl BuildScript<'_> {
 
         let frame = Frame {
             shell: self.shell,
-            xtrace: self.debug_trace,
             legacy_eval: self.flags.is_on(FeatureFlag::UseLegacyBashEval),
         };
         Rendered {

@@ -8,8 +8,6 @@ use crate::quote::push_quoted;
 pub(crate) struct Frame {
     /// Named in the first line. Cosmetic, since the script is read from stdin.
     pub(crate) shell: Shell,
-    /// `CI_DEBUG_TRACE`.
-    pub(crate) xtrace: bool,
     /// `FF_USE_LEGACY_BASH_EVAL`: the older form, in which bash turns most exit codes into 1.
     pub(crate) legacy_eval: bool,
 }
@@ -30,9 +28,6 @@ impl Frame {
         });
         // A signalled shell exits at once instead of printing the script it was reading.
         script.push_str("\ntrap 'exit 1' TERM\n\n{ ");
-        if self.xtrace {
-            script.push_str("set -o xtrace\n");
-        }
         script.push_str(
             "case \"$(set -o)\" in *\"pipefail\"*) set -o pipefail;; esac; set -o errexit\nset +o noclobber\n",
         );
