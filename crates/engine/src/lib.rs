@@ -3,12 +3,17 @@
 //! [`Engine`] is the seam: the HTTP client talks to a real engine, the scripted fake plays one in tests. No type of an HTTP or
 //! engine library crosses it. Request bodies hold `Env` and are therefore never logged.
 
+mod endpoint;
 mod error;
+pub mod events;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod http;
 mod interface;
 
+pub use endpoint::Endpoint;
 pub use error::EngineError;
+pub use http::{HttpEngine, Timeouts};
 pub use interface::{
     Archive, AttachOutput, AttachStdin, Attached, ContainerSummary, Engine, EngineEvent, EventKind,
     ExecStream, ListFilter, LogChunk, LogStream, NetworkState, OutputStream, PullProgress,

@@ -1,0 +1,546 @@
+//! Calls: connections from a small pool, deadlines, answers and their errors. Bodies never reach a log.
+
+use std::{
+    error::Error as _,
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    client::conn::http1::{self, SendRequest},
+    header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, UPGRADE},
+    upgrade::Upgraded,
+};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::{
+    models,
+    transport::{ConnectError, Connection, Connector, ReadSide, Timeouts, WriteSide},
+};
+use crate::{Archive, EngineError, endpoint::Endpoint};
+
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Connections kept for later calls.
+const POOL: usize = 8;
+/// Longest answer of a plain call that is read.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// Longest text of an error answer that is shown.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// Makes calls to one engine.
+pub(super) struct Client {
+    pub(super) host: Arc<str>,
+    pub(super) timeouts: Timeouts,
+    connector: Connector,
+    base_path: String,
+    pool: Arc<Pool>,
+}
+
+/// Idle connections; a reaper task lives while there are any.
+struct Pool {
+    idle: Mutex<Idle>,
+    keep: Duration,
+}
+
+#[derive(Default)]
+struct Idle {
+    connections: Vec<(SendRequest<Body>, Instant)>,
+    reaped: bool,
+}
+
+/// One request.
+pub(super) struct Call {
+    /// For messages, e.g. `inspect container x`.
+    pub(super) what: String,
+    pub(super) method: Method,
+    /// Path with query, API prefix included.
+    pub(super) path: String,
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
+    pub(super) payload: Payload,
+}
+
+/// What a request carries.
+pub(super) enum Payload {
+    None,
+    Json(Bytes),
+    Tar(Archive),
+}
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// Both directions of a hijacked connection.
+pub(super) struct Hijacked {
+    pub(super) read: ReadSide,
+    pub(super) write: WriteSide,
+    /// What came right behind the headers.
+    pub(super) early: Bytes,
+    /// Content type of the answer.
+    pub(super) content_type: String,
+}
+
+impl Call {
+    pub(super) fn new(what: String, method: Method, path: String) -> Self {
+        Self {
+            what,
+            method,
+            path,
+            header: None,
+            payload: Payload::None,
+        }
+    }
+
+    pub(super) fn json(mut self, body: &impl serde::Serialize) -> Result<Self, EngineError> {
+        let body =
+            serde_json::to_vec(body).map_err(|error| EngineError::Setup(error.to_string()))?;
+        self.payload = Payload::Json(body.into());
+        Ok(self)
+    }
+
+    pub(super) fn tar(mut self, archive: Archive) -> Self {
+        self.payload = Payload::Tar(archive);
+        self
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+}
+
+impl Client {
+    pub(super) fn new(endpoint: &Endpoint, timeouts: Timeouts) -> Result<Self, EngineError> {
+        Ok(Self {
+            host: endpoint.display.as_str().into(),
+            timeouts,
+            connector: Connector::new(endpoint)?,
+            base_path: endpoint.base_path.clone(),
+            pool: Arc::new(Pool {
+                idle: Mutex::default(),
+                keep: timeouts.idle,
+            }),
+        })
+    }
+
+    /// A plain call: the whole answer, whatever its status, within the time for answers.
+    pub(super) async fn ask(&self, call: Call) -> Result<Answer, EngineError> {
+        let limit = match call.payload {
+            Payload::Tar(_) => self.timeouts.upload,
+            _ => self.timeouts.answer,
+        };
+        self.ask_within(call, limit).await
+    }
+
+    /// As [`Self::ask`] with a limit of its own.
+    pub(super) async fn ask_within(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Answer, EngineError> {
+        let what = call.what.clone();
+        let asked = async {
+            let (response, sender) = self.send(call, true).await?;
+            let (parts, body) = response.into_parts();
+            let body = self.collect(&what, body).await?;
+            self.pool.put(sender);
+            Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            })
+        };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(EngineError::TimedOut {
+                what,
+                seconds: limit.as_secs(),
+            }),
+        }
+    }
+
+    /// A call whose answer is a stream; `limit` bounds the wait for its headers.
+    pub(super) async fn stream(
+        &self,
+        call: Call,
+        limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, EngineError> {
+        let what = call.what.clone();
+        let sent = async { self.send(call, false).await.map(|(response, _)| response) };
+        let response = self.within(&what, limit, sent).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refused(&what, response).await)
+    }
+
+    /// A call that takes the connection over.
+    pub(super) async fn hijack(
+        &self,
+        mut call: Call,
+        limit: Option<Duration>,
+    ) -> Result<Hijacked, EngineError> {
+        let what = call.what.clone();
+        call.header = Some((UPGRADE, HeaderValue::from_static("tcp")));
+        let sent = async { self.send(call, false).await.map(|(response, _)| response) };
+        let mut response = self.within(&what, limit, sent).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if response.status().is_success() {
+                return Err(EngineError::Garbled {
+                    what,
+                    message: format!("status {} in place of 101", response.status().as_u16()),
+                });
+            }
+            return Err(self.refused(&what, response).await);
+        }
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let content_type = content_type.to_owned();
+        let upgraded = hyper::upgrade::on(&mut response).await;
+        let upgraded = upgraded.map_err(|error| self.unreachable(&what, &causes(&error)))?;
+        // Always our own type: nothing else is ever handed to hyper.
+        let parts = Upgraded::downcast::<TokioIo<Connection>>(upgraded).map_err(|_| {
+            EngineError::Garbled {
+                what,
+                message: "the connection cannot be taken over".to_owned(),
+            }
+        })?;
+        let (read, write) = parts.io.into_inner().split();
+        Ok(Hijacked {
+            read,
+            write,
+            early: parts.read_buf,
+            content_type,
+        })
+    }
+
+    /// The error an answer with a bad status stands for.
+    pub(super) async fn refused(&self, what: &str, response: Response<Incoming>) -> EngineError {
+        let (parts, body) = response.into_parts();
+        let limit = self.timeouts.answer;
+        match self
+            .within(what, Some(limit), self.collect(what, body))
+            .await
+        {
+            Ok(body) => failure(what, parts.status, &body),
+            Err(error) => error,
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        what: &str,
+        limit: Option<Duration>,
+        future: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let Some(limit) = limit else {
+            return future.await;
+        };
+        match tokio::time::timeout(limit, future).await {
+            Ok(result) => result,
+            Err(_) => Err(EngineError::TimedOut {
+                what: what.to_owned(),
+                seconds: limit.as_secs(),
+            }),
+        }
+    }
+
+    /// Sends a request, over a kept connection if `pooled` and there is one.
+    async fn send(
+        &self,
+        call: Call,
+        pooled: bool,
+    ) -> Result<(Response<Incoming>, SendRequest<Body>), EngineError> {
+        let what = call.what.clone();
+        let mut request = self.request(call)?;
+        if pooled {
+            while let Some(mut sender) = self.pool.take() {
+                if sender.ready().await.is_err() {
+                    continue;
+                }
+                match sender.try_send_request(request).await {
+                    Ok(response) => return Ok((response, sender)),
+                    // The engine closed the kept connection before the request left: a fresh one.
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) => request = unsent,
+                        None => return Err(self.unreachable(&what, &causes(error.error()))),
+                    },
+                }
+            }
+        }
+        let connection = match self.connector.connect(&self.timeouts).await {
+            Ok(connection) => connection,
+            Err(ConnectError::Io(error)) => return Err(self.unreachable(&what, &error)),
+            Err(ConnectError::TimedOut(limit)) => {
+                return Err(EngineError::TimedOut {
+                    what,
+                    seconds: limit.as_secs(),
+                });
+            }
+        };
+        let handshake = http1::handshake(TokioIo::new(connection)).await;
+        let (mut sender, driver) =
+            handshake.map_err(|error| self.unreachable(&what, &causes(&error)))?;
+        tokio::spawn(async move {
+            // Its errors reach the caller through the answer.
+            drop(driver.with_upgrades().await);
+        });
+        match sender.send_request(request).await {
+            Ok(response) => Ok((response, sender)),
+            Err(error) => Err(self.unsent(&what, &error)),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<Request<Body>, EngineError> {
+        let uri = format!("{}{}", self.base_path, call.path);
+        // The host name means nothing to an engine, but HTTP/1.1 wants one.
+        let mut builder = Request::builder()
+            .method(call.method)
+            .uri(uri)
+            .header(HOST, "docker");
+        if let Some((name, value)) = call.header {
+            if name == UPGRADE {
+                builder = builder.header(CONNECTION, "Upgrade");
+            }
+            builder = builder.header(name, value);
+        }
+        let body = match call.payload {
+            Payload::None => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+            Payload::Json(bytes) => {
+                builder = builder.header(CONTENT_TYPE, "application/json");
+                Full::new(bytes)
+                    .map_err(|never| match never {})
+                    .boxed_unsync()
+            }
+            Payload::Tar(archive) => {
+                builder = builder.header(CONTENT_TYPE, "application/x-tar");
+                let stream = tokio_util::io::ReaderStream::with_capacity(archive, 64 * 1024);
+                let frames = futures_util::StreamExt::map(stream, |read| {
+                    read.map(Frame::data)
+                        .map_err(|error| std::io::Error::other(ArchiveError(error)))
+                });
+                StreamBody::new(frames).boxed_unsync()
+            }
+        };
+        builder.body(body).map_err(|error| EngineError::BadRequest {
+            what: call.what,
+            message: error.to_string(),
+        })
+    }
+
+    /// Reads an answer's body to its end.
+    pub(super) async fn collect(
+        &self,
+        what: &str,
+        mut body: Incoming,
+    ) -> Result<Bytes, EngineError> {
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(what, &causes(&error)))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if whole.len() + data.len() > LONGEST_ANSWER {
+                return Err(EngineError::Garbled {
+                    what: what.to_owned(),
+                    message: format!("longer than {LONGEST_ANSWER} bytes"),
+                });
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    }
+
+    pub(super) fn unreachable(&self, what: &str, cause: &dyn fmt::Display) -> EngineError {
+        EngineError::Unreachable {
+            what: what.to_owned(),
+            host: self.host.to_string(),
+            message: cause.to_string(),
+        }
+    }
+
+    /// A failed send: the archive that could not be read, or the engine.
+    fn unsent(&self, what: &str, error: &hyper::Error) -> EngineError {
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let io = inner.downcast_ref::<std::io::Error>();
+            let archive = io
+                .and_then(std::io::Error::get_ref)
+                .and_then(|e| e.downcast_ref());
+            if let Some(ArchiveError(error)) = archive {
+                return EngineError::Setup(format!("{what}: reading the archive: {error}"));
+            }
+            cause = inner.source();
+        }
+        self.unreachable(what, &causes(error))
+    }
+}
+
+/// Marks an error of the archive, to tell it from one of the connection.
+#[derive(Debug)]
+struct ArchiveError(std::io::Error);
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ArchiveError {}
+
+impl Answer {
+    /// The body of a good answer; the error of a bad one.
+    pub(super) fn good(self, what: &str) -> Result<Bytes, EngineError> {
+        if self.status.is_success() {
+            Ok(self.body)
+        } else {
+            Err(failure(what, self.status, &self.body))
+        }
+    }
+
+    /// As [`Self::good`] where statuses like 304 and 404 are fine.
+    pub(super) fn good_or(self, fine: &[u16], what: &str) -> Result<(), EngineError> {
+        if fine.contains(&self.status.as_u16()) {
+            return Ok(());
+        }
+        self.good(what).map(drop)
+    }
+
+    /// `None` for 404, else the body of a good answer as a model.
+    pub(super) fn found<T: serde::de::DeserializeOwned>(
+        self,
+        what: &str,
+    ) -> Result<Option<T>, EngineError> {
+        if self.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.model(what).map(Some)
+    }
+
+    /// The body of a good answer as a model.
+    pub(super) fn model<T: serde::de::DeserializeOwned>(
+        self,
+        what: &str,
+    ) -> Result<T, EngineError> {
+        let body = self.good(what)?;
+        serde_json::from_slice(&body).map_err(|error| EngineError::Garbled {
+            what: what.to_owned(),
+            message: error.to_string(),
+        })
+    }
+}
+
+/// Maps a bad status and the engine's `{"message": …}` to an error.
+pub(super) fn failure(what: &str, status: StatusCode, body: &[u8]) -> EngineError {
+    let what = what.to_owned();
+    if status.is_redirection() {
+        let message = "redirects disallowed".to_owned();
+        return EngineError::Failed {
+            what,
+            status: status.as_u16(),
+            message,
+        };
+    }
+    let message = match serde_json::from_slice::<models::ErrorMessage>(body) {
+        Ok(error) if !error.message.is_empty() => error.message,
+        _ => {
+            let text = String::from_utf8_lossy(body);
+            match text.trim() {
+                "" => status.canonical_reason().unwrap_or("no message").to_owned(),
+                text => text.to_owned(),
+            }
+        }
+    };
+    let message = shortened(message);
+    match status.as_u16() {
+        400 => EngineError::BadRequest { what, message },
+        404 => EngineError::NotFound { what, message },
+        409 => EngineError::Conflict { what, message },
+        // Podman says these with 500 (engine-mechanics §b, docker-executor §7.6).
+        500 if message.contains("name is already in use")
+            || message.contains("can only create exec sessions on running containers")
+            || message.contains("can only kill running containers") =>
+        {
+            EngineError::Conflict { what, message }
+        }
+        status => EngineError::Failed {
+            what,
+            status,
+            message,
+        },
+    }
+}
+
+fn shortened(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let cut = (0..=LONGEST_MESSAGE)
+            .rev()
+            .find(|at| message.is_char_boundary(*at));
+        message.truncate(cut.unwrap_or(0));
+        message.push('…');
+    }
+    message
+}
+
+/// An error with its causes: hyper's own texts say little.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            let _ = write!(text, ": {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+impl Pool {
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.connections
+            .retain(|(sender, since)| !sender.is_closed() && since.elapsed() < self.keep);
+        idle.connections.pop().map(|(sender, _)| sender)
+    }
+
+    fn put(self: &Arc<Self>, sender: SendRequest<Body>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.is_closed() || idle.connections.len() >= POOL {
+            return;
+        }
+        idle.connections.push((sender, Instant::now()));
+        if !idle.reaped {
+            idle.reaped = true;
+            tokio::spawn(reap(Arc::downgrade(self), self.keep));
+        }
+    }
+}
+
+/// Closes connections that nobody used for a while; ends when none is left.
+async fn reap(pool: Weak<Pool>, keep: Duration) {
+    loop {
+        tokio::time::sleep(keep).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.connections
+            .retain(|(sender, since)| !sender.is_closed() && since.elapsed() < keep);
+        if idle.connections.is_empty() {
+            idle.reaped = false;
+            idle.connections.shrink_to_fit();
+            return;
+        }
+    }
+}
