@@ -34,6 +34,8 @@ struct Live {
     skipper: Option<ReplaySkipper>,
     /// The count of consumed bytes that the spool was last told.
     recorded: u64,
+    /// The spool must be told before the next commit.
+    moved: bool,
 }
 
 /// All that writes into one job's log.
@@ -83,7 +85,7 @@ impl Writer {
     /// Writes an entry of the runner, at most once if it has a key.
     pub(super) fn entry(&mut self, key: Option<&str>, entry: Entry<'_>, now: Timestamp) -> bool {
         if self.spool.waiting() > MOST_WAITING {
-            self.spool.commit_or_wait();
+            self.commit_or_wait();
         }
         if self.spool.is_finished() || self.spool.waiting() > MOST_WAITING {
             return false;
@@ -92,7 +94,7 @@ impl Writer {
             return false;
         }
         self.append_entry(entry, now);
-        self.spool.commit_or_wait();
+        self.commit_or_wait();
         true
     }
 
@@ -120,14 +122,14 @@ impl Writer {
         for (stream, raw) in frames {
             self.take(source, *stream, raw, &stamp, now);
         }
-        self.spool.commit_or_wait();
+        self.commit_or_wait();
         Ok(())
     }
 
     fn take(&mut self, source: &str, stream: Stream, raw: &[u8], stamp: &Stamp, now: Timestamp) {
         let at = self.live(source, stream);
         let Some(skipper) = &mut self.streams[at].skipper else {
-            feed(&mut self.spool, &mut self.streams[at], raw, stamp);
+            self.feed(at, raw, stamp);
             return;
         };
         let Some(resumed) = skipper.push(raw) else {
@@ -137,12 +139,48 @@ impl Writer {
         if resumed.seam != Seam::Exact {
             self.rewind(at, &resumed, now);
         }
-        feed(
-            &mut self.spool,
-            &mut self.streams[at],
-            &resumed.bytes,
-            stamp,
-        );
+        self.feed(at, &resumed.bytes, stamp);
+    }
+
+    /// Lets a stream's processor take raw bytes.
+    fn feed(&mut self, at: usize, raw: &[u8], stamp: &Stamp) {
+        for slice in raw.chunks(SLICE) {
+            let live = &mut self.streams[at];
+            let marked = live.processor.start_mark_seen();
+            let step = if self.spool.limit_reached() {
+                live.processor.drain(slice);
+                DRAIN_STEP
+            } else {
+                let processor = &mut live.processor;
+                self.spool.append(|out| {
+                    processor.push(slice, stamp, out);
+                });
+                1
+            };
+            let consumed = live.processor.consumed().bytes;
+            live.moved |= consumed - live.recorded >= step;
+            live.moved |= marked != live.processor.start_mark_seen();
+            if self.spool.waiting() >= FLUSH_AT {
+                self.commit_or_wait();
+            }
+        }
+    }
+
+    /// Tells the spool what the output used up and writes both. What cannot be written now stays
+    /// in memory: the next call tries again, and takes nothing in as long as that fails.
+    fn commit_or_wait(&mut self) {
+        self.advance();
+        self.spool.commit_or_wait();
+    }
+
+    fn advance(&mut self) {
+        for live in self.streams.iter_mut().filter(|live| live.moved) {
+            let consumed = live.processor.consumed();
+            self.spool
+                .advance(&live.source, live.stream, consumed, false);
+            live.recorded = consumed.bytes;
+            live.moved = false;
+        }
     }
 
     /// The replayed log differs: goes on at a line break before, and says so.
@@ -179,6 +217,7 @@ impl Writer {
             recorded: consumed.bytes,
             processor: self.setting.processor(stream, consumed),
             skipper: None,
+            moved: false,
         });
         self.streams.len() - 1
     }
@@ -193,7 +232,7 @@ impl Writer {
     pub(super) fn close_source(&mut self, source: &str, now: Timestamp) -> Result<(), TraceError> {
         self.ready()?;
         self.close_streams(source, &Stamp::new(now));
-        self.spool.commit_or_wait();
+        self.commit_or_wait();
         Ok(())
     }
 
@@ -275,6 +314,7 @@ impl Writer {
                 processor: self.setting.processor(stream, cursor.consumed.clone()),
                 skipper: Some(ReplaySkipper::new(&cursor.consumed, &cursor.places)),
                 recorded: cursor.consumed.bytes,
+                moved: false,
             });
         }
     }
@@ -307,32 +347,6 @@ impl Writer {
             self.spool.commit()?;
         }
         Ok(())
-    }
-}
-
-/// Lets a stream's processor take raw bytes, and tells the spool what they used up.
-fn feed(spool: &mut Spool, live: &mut Live, raw: &[u8], stamp: &Stamp) {
-    for slice in raw.chunks(SLICE) {
-        let marked = live.processor.start_mark_seen();
-        let step = if spool.limit_reached() {
-            live.processor.drain(slice);
-            DRAIN_STEP
-        } else {
-            spool.append(|out| {
-                live.processor.push(slice, stamp, out);
-            });
-            1
-        };
-        let consumed = live.processor.consumed();
-        if consumed.bytes.abs_diff(live.recorded) >= step
-            || marked != live.processor.start_mark_seen()
-        {
-            spool.advance(&live.source, live.stream, consumed, false);
-            live.recorded = consumed.bytes;
-        }
-        if spool.waiting() >= FLUSH_AT {
-            spool.commit_or_wait();
-        }
     }
 }
 

@@ -7,10 +7,6 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use super::MASKED;
 use crate::options::Phrase;
 
-/// Above this sum of phrase lengths the smaller automaton is built: a full table would take about
-/// a hundred bytes per byte of phrase.
-const SMALL_PHRASES: usize = 1024;
-
 /// One piece of a scanned buffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
@@ -34,14 +30,14 @@ pub(crate) struct Phrases {
 impl Phrases {
     /// `sorted` must be sorted by bytes, distinct, without empty ones.
     pub(crate) fn new(sorted: Vec<Phrase>) -> Self {
-        let total: usize = sorted.iter().map(|phrase| phrase.bytes.len()).sum();
-        let kind = (total > SMALL_PHRASES).then_some(AhoCorasickKind::ContiguousNFA);
         let search = if sorted.is_empty() {
             None
         } else {
             let built = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
-                .kind(kind)
+                // As fast as the table (its prefilter does the work) at a fifteenth of the
+                // memory: 28 instead of 415 kB for 20 random secrets of 40 characters.
+                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .build(sorted.iter().map(|phrase| &phrase.bytes));
             // Fails only beyond 2^31 states, far above the largest payload that is read.
             Some(built.expect("phrases of a payload fit in an automaton"))

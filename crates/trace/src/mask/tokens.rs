@@ -1,6 +1,6 @@
 //! Tokens that are known by their prefix, such as `glpat-`.
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde::{Deserialize, Serialize};
 
 use super::MASKED;
@@ -37,6 +37,7 @@ impl TokenPrefixes {
         let search = (!prefixes.is_empty()).then(|| {
             AhoCorasick::builder()
                 .match_kind(MatchKind::Standard)
+                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .build(&prefixes)
                 // Fails only beyond 2^31 states, far above the largest payload that is read.
                 .expect("token prefixes of a payload fit in an automaton")
