@@ -26,6 +26,8 @@ mod budget;
 mod delivery;
 mod final_update;
 mod running;
+#[cfg(test)]
+mod tests;
 
 pub use budget::UploadBudget;
 pub use delivery::{Delivery, NextPatch};
