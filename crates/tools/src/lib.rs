@@ -2,12 +2,13 @@
 //!
 //! `gantry` carries the helper for the architecture it was built on, compressed, so that a plain
 //! `cargo build --release` gives one file that is complete. An engine of another architecture (an arm64 machine
-//! reached over TCP, say) needs a helper of its own: `helper_dir` under `[gantry]` names a folder with files
-//! `gantry-helper-<arch>`, which also win over the one carried.
+//! reached over TCP, say) needs a helper of its own: `[gantry.helper_binary]` names a file for an architecture, which
+//! also wins over the one carried.
 //!
 //! The program is chosen by the *engine's* architecture, never by this machine's. Its content hash names the tools
 //! volume it is put into (engine-mechanics §b), so two versions never share a volume.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,39 +24,38 @@ pub const PROGRAM: &str = "gantry-helper";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ToolsError {
-    /// Neither this build nor the folder has one for the architecture.
+    /// Neither this build nor the configuration has one for the architecture.
     #[error(
-        "no gantry-helper for the engine's architecture {arch:?}: this gantry carries {}{}; put a static \
-         gantry-helper-{arch} into a folder and name the folder by helper_dir under [gantry]",
-        carried(),
-        looked_in(.dir.as_deref())
+        "no gantry-helper for the engine's architecture {arch:?}: this gantry carries {}; name a static gantry-helper \
+         for it in the config: [gantry.helper_binary] {arch} = \"/path/to/gantry-helper\"",
+        carried()
     )]
     Missing {
-        /// The architecture, by the name that the file would have.
+        /// The architecture.
         arch: String,
-        /// The folder that was looked into, if one is set.
-        dir: Option<PathBuf>,
     },
-    /// A file of `helper_dir` cannot be read.
-    #[error("cannot read {} (helper_dir under [gantry])", path.display())]
+    /// The file named for the architecture cannot be read.
+    #[error("cannot read {} (helper_binary.{arch} under [gantry])", path.display())]
     Read {
         /// The file.
         path: PathBuf,
+        /// The architecture it was named for.
+        arch: String,
         /// What the system said.
         source: io::Error,
     },
-    /// A file of `helper_dir` is not a static program of the architecture in its name.
-    #[error("{} (helper_dir under [gantry]) is unfit for {arch} containers: {reason}", path.display())]
+    /// The file named for the architecture is not a static program for it.
+    #[error("{} (helper_binary.{arch} under [gantry]) does not run in {arch} containers: {reason}", path.display())]
     Unfit {
         /// The file.
         path: PathBuf,
-        /// The architecture in its name.
+        /// The architecture it was named for.
         arch: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// A file of `helper_dir` is no longer the one that was chosen.
-    #[error("{} changed while it was in use; start the job again", path.display())]
+    /// The file is no longer the one that was chosen.
+    #[error("{} (helper_binary under [gantry]) changed while it was in use", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,8 @@ pub enum ToolsError {
 /// Where helpers are taken from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Helpers {
-    dir: Option<PathBuf>,
+    /// By canonical architecture.
+    files: BTreeMap<String, PathBuf>,
 }
 
 /// A helper that was found. Holds no program bytes until they are asked for.
@@ -109,27 +110,28 @@ pub fn helper_for(engine_arch: &str) -> Result<HelperBinary, ToolsError> {
 impl Helpers {
     /// Only what is carried in this program.
     pub fn carried() -> Self {
-        Self { dir: None }
+        Self::default()
     }
 
-    /// A folder (`helper_dir` under `[gantry]`) before what is carried.
-    pub fn with_dir(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: Some(dir.into()),
-        }
+    /// Files by architecture (`[gantry.helper_binary]`) before what is carried. Nothing is read yet.
+    pub fn with_files(files: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+        let files = files
+            .into_iter()
+            .map(|(arch, path)| (canonical_arch(&arch).to_owned(), path))
+            .collect();
+        Self { files }
     }
 
-    /// The helper for an engine's architecture, as the engine reports it. Reads and hashes a file of the folder, so
-    /// it blocks for some milliseconds then; what is carried costs nothing here.
+    /// The helper for an engine's architecture, as the engine reports it. Reads and hashes a named file, so it
+    /// blocks for some milliseconds then; what is carried costs nothing here.
     pub fn helper_for(&self, engine_arch: &str) -> Result<HelperBinary, ToolsError> {
         let arch = canonical_arch(engine_arch);
-        if let Some(found) = self.in_dir(arch)? {
-            return Ok(found);
+        if let Some(path) = self.files.get(arch) {
+            return from_file(arch, path);
         }
         let carried = EMBEDDED.iter().find(|embedded| embedded.arch == arch);
         let carried = carried.ok_or_else(|| ToolsError::Missing {
             arch: arch.to_owned(),
-            dir: self.dir.clone(),
         })?;
         Ok(HelperBinary {
             arch: carried.arch.to_owned(),
@@ -137,37 +139,34 @@ impl Helpers {
             place: Place::Carried(carried),
         })
     }
+}
 
-    fn in_dir(&self, arch: &str) -> Result<Option<HelperBinary>, ToolsError> {
-        // The name comes from an engine: it must not lead out of the folder.
-        let plain = arch
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let Some(dir) = self.dir.as_deref().filter(|_| plain && !arch.is_empty()) else {
-            return Ok(None);
-        };
-        let path = dir.join(format!("{PROGRAM}-{arch}"));
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ToolsError::Read { path, source }),
-        };
-        let unfit = |reason: String| ToolsError::Unfit {
-            path: path.clone(),
-            arch: arch.to_owned(),
-            reason,
-        };
-        match elf::static_program(&bytes) {
-            Ok(found) if found == arch => {}
-            Ok(found) => return Err(unfit(format!("it is a program for {found}"))),
-            Err(error) => return Err(unfit(error.to_string())),
+fn from_file(arch: &str, path: &Path) -> Result<HelperBinary, ToolsError> {
+    let bytes = read(arch, path)?;
+    let reason = match elf::static_program(&bytes) {
+        Ok(found) if found == arch => {
+            return Ok(HelperBinary {
+                arch: arch.to_owned(),
+                sha256: sha256_hex(&bytes),
+                place: Place::File(path.to_owned()),
+            });
         }
-        Ok(Some(HelperBinary {
-            arch: arch.to_owned(),
-            sha256: sha256_hex(&bytes),
-            place: Place::File(path),
-        }))
-    }
+        Ok(found) => format!("it is a program for {found}"),
+        Err(error) => error.to_string(),
+    };
+    Err(ToolsError::Unfit {
+        path: path.to_owned(),
+        arch: arch.to_owned(),
+        reason,
+    })
+}
+
+fn read(arch: &str, path: &Path) -> Result<Vec<u8>, ToolsError> {
+    fs::read(path).map_err(|source| ToolsError::Read {
+        path: path.to_owned(),
+        arch: arch.to_owned(),
+        source,
+    })
 }
 
 impl HelperBinary {
@@ -188,10 +187,7 @@ impl HelperBinary {
             Place::Carried(carried) => zstd::bulk::decompress(carried.packed, carried.size)
                 .map_err(|source| ToolsError::Damaged { source }),
             Place::File(path) => {
-                let bytes = fs::read(path).map_err(|source| ToolsError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
+                let bytes = read(&self.arch, path)?;
                 if sha256_hex(&bytes) == self.sha256 {
                     Ok(bytes)
                 } else {
@@ -235,11 +231,6 @@ fn carried() -> String {
             .collect::<Vec<_>>()
             .join(", "),
     }
-}
-
-fn looked_in(dir: Option<&Path>) -> String {
-    dir.map(|dir| format!(", and {} has none", dir.display()))
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ fn elf(machine: u16, program_header: u32) -> Vec<u8> {
 const LOAD: u32 = 1;
 const INTERP: u32 = 3;
 
-fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
+/// A file of the given content, and helpers with it named for an architecture.
+fn named(arch: &str, content: &[u8]) -> (tempfile::NamedTempFile, Helpers) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), content).unwrap();
+    let helpers = Helpers::with_files([(arch.to_owned(), file.path().to_owned())]);
+    (file, helpers)
 }
 
 #[rstest]
@@ -62,36 +62,31 @@ fn no_path_of_the_builder_is_in_the_carried_helper() {
 }
 
 #[test]
-fn a_missing_architecture_names_the_setting_and_the_file() {
-    let dir = folder(&[]);
-    let error = Helpers::with_dir(dir.path())
-        .helper_for("sparc64")
-        .unwrap_err()
-        .to_string();
+fn a_missing_architecture_names_the_setting_and_what_there_is() {
+    let error = helper_for("sparc64").unwrap_err().to_string();
     for part in [
         "\"sparc64\"",
         EMBEDDED[0].arch,
-        "gantry-helper-sparc64",
-        "helper_dir under [gantry]",
-        &*dir.path().display().to_string(),
+        "[gantry.helper_binary] sparc64 = ",
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }
 }
 
-#[test]
-fn a_helper_of_the_folder_wins_over_the_carried_one() {
+#[rstest]
+#[case("amd64", "x86_64")]
+#[case("x86_64", "amd64")]
+fn a_named_file_wins_over_the_carried_helper(#[case] written: &str, #[case] reported: &str) {
     let program = elf(62, LOAD);
-    let dir = folder(&[("gantry-helper-amd64", &program)]);
-    let helper = Helpers::with_dir(dir.path()).helper_for("x86_64").unwrap();
+    let (_file, helpers) = named(written, &program);
+    let helper = helpers.helper_for(reported).unwrap();
     assert_eq!(helper.bytes().unwrap(), program);
     assert_eq!(helper.sha256(), sha256_hex(&program));
 }
 
 #[test]
-fn a_folder_adds_an_architecture_and_leaves_the_others() {
-    let dir = folder(&[("gantry-helper-arm64", &elf(183, LOAD))]);
-    let helpers = Helpers::with_dir(dir.path());
+fn a_named_file_adds_an_architecture_and_leaves_the_others() {
+    let (_file, helpers) = named("arm64", &elf(183, LOAD));
     assert_eq!(helpers.helper_for("aarch64").unwrap().arch(), "arm64");
     assert_eq!(
         helpers.helper_for(EMBEDDED[0].arch).unwrap(),
@@ -111,15 +106,12 @@ fn an_unfit_file_is_named_with_what_is_wrong_with_it(
     #[case] content: Vec<u8>,
     #[case] reason: &str,
 ) {
-    let dir = folder(&[("gantry-helper-arm64", &content)]);
-    let error = Helpers::with_dir(dir.path())
-        .helper_for("arm64")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains(reason) && error.contains("gantry-helper-arm64"),
-        "{error}"
-    );
+    let (file, helpers) = named("arm64", &content);
+    let error = helpers.helper_for("arm64").unwrap_err().to_string();
+    let path = file.path().display().to_string();
+    for part in [reason, &path, "helper_binary.arm64"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
 }
 
 #[test]
@@ -139,33 +131,20 @@ fn a_big_endian_program_is_read_too() {
 
 #[test]
 fn a_file_that_changed_after_it_was_chosen_is_refused() {
-    let dir = folder(&[("gantry-helper-amd64", &elf(62, LOAD))]);
-    let helper = Helpers::with_dir(dir.path()).helper_for("amd64").unwrap();
-    fs::write(dir.path().join("gantry-helper-amd64"), elf(62, 6)).unwrap();
+    let (file, helpers) = named("amd64", &elf(62, LOAD));
+    let helper = helpers.helper_for("amd64").unwrap();
+    fs::write(file.path(), elf(62, 6)).unwrap();
     assert!(matches!(helper.bytes(), Err(ToolsError::Changed { .. })));
 }
 
-#[rstest]
-#[case("../../etc/passwd")]
-#[case("a/b")]
-#[case("")]
-fn an_architecture_that_is_no_name_never_reaches_the_file_system(#[case] arch: &str) {
-    // `gantry-helper-a/b` exists, so only the check keeps it out.
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("gantry-helper-a")).unwrap();
-    fs::write(dir.path().join("gantry-helper-a/b"), "x").unwrap();
-    fs::write(dir.path().join("gantry-helper-"), "x").unwrap();
-    let found = Helpers::with_dir(dir.path()).helper_for(arch);
-    assert!(
-        matches!(found, Err(ToolsError::Missing { .. })),
-        "{found:?}"
-    );
-}
-
 #[test]
-fn an_unreadable_file_is_an_error_of_its_own() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("gantry-helper-arm64")).unwrap();
-    let found = Helpers::with_dir(dir.path()).helper_for("arm64");
-    assert!(matches!(found, Err(ToolsError::Read { .. })), "{found:?}");
+fn a_named_file_that_is_not_there_is_an_error_and_not_the_carried_helper() {
+    let (file, helpers) = named(EMBEDDED[0].arch, b"");
+    let path = file.path().to_owned();
+    file.close().unwrap();
+    let error = helpers.helper_for(EMBEDDED[0].arch).unwrap_err();
+    assert!(
+        matches!(&error, ToolsError::Read { path: named, .. } if *named == path),
+        "{error}"
+    );
 }
