@@ -1,3 +1,181 @@
-//! The program inside helper containers.
+//! The program inside helper containers: small, static, threads and blocking sockets only.
+//!
+//! * `gantry-helper agent` runs as the container's main process and does the helper stages of one job (see the `agent` module).
+//! * `gantry-helper connect` is what the runner executes in the container to reach the agent: it joins stdio with its socket.
 
-fn main() {}
+mod agent;
+mod cleanup;
+mod connect;
+mod files;
+mod git_config;
+mod hygiene;
+mod processes;
+mod script;
+mod sources;
+mod stage;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+/// Where the agent listens unless told otherwise. Not below `/tmp`, which users mount from the host.
+const DEFAULT_SOCKET: &str = "/run/gantry-agent.sock";
+
+const USAGE: &str = "\
+usage: gantry-helper agent [--socket PATH]     do the helper stages of a job (main process of a helper container)
+       gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
+       gantry-helper --version
+
+PATH is /run/gantry-agent.sock unless given; its directory must be private to the container.
+";
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Agent { socket: PathBuf },
+    Connect { socket: PathBuf },
+    ReportEnv { socket: PathBuf },
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    let command = match parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(problem) => {
+            complain(&format!("{problem}\n{USAGE}"));
+            return ExitCode::from(2);
+        }
+    };
+    let done = match command {
+        Command::Agent { socket } => agent::run(&socket).map_err(|error| error.to_string()),
+        Command::Connect { socket } => connect::run(&socket).map_err(|error| error.to_string()),
+        Command::ReportEnv { socket } => {
+            script::report_env(&socket).map_err(|error| error.to_string())
+        }
+        Command::Version => print(&format!("gantry-helper {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Help => print(USAGE),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
+    let mut args = args;
+    let Some(name) = args.next() else {
+        return Err("a command is missing".into());
+    };
+    let name = name.to_string_lossy().into_owned();
+    let command = match name.as_str() {
+        "agent" => Command::Agent {
+            socket: socket(&name, &mut args)?,
+        },
+        "connect" => Command::Connect {
+            socket: socket(&name, &mut args)?,
+        },
+        script::REPORT_ENV => {
+            let socket = args
+                .next()
+                .ok_or_else(|| format!("{name}: the socket is missing"))?;
+            Command::ReportEnv {
+                socket: socket.into(),
+            }
+        }
+        "--version" | "-V" => Command::Version,
+        "--help" | "-h" | "help" => Command::Help,
+        _ => return Err(format!("unknown command `{name}`")),
+    };
+    match args.next() {
+        None => Ok(command),
+        Some(extra) => Err(format!(
+            "{name}: unexpected argument `{}`",
+            extra.to_string_lossy()
+        )),
+    }
+}
+
+fn socket(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<PathBuf, String> {
+    let Some(arg) = args.next() else {
+        return Ok(PathBuf::from(DEFAULT_SOCKET));
+    };
+    let path = match arg.to_str() {
+        Some("--socket") => args.next(),
+        Some(text) if text.starts_with("--socket=") => Some(text["--socket=".len()..].into()),
+        _ => {
+            return Err(format!(
+                "{name}: unexpected argument `{}`",
+                arg.to_string_lossy()
+            ));
+        }
+    };
+    match path {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        _ => Err(format!("{name}: --socket needs a path")),
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("cannot write to stdout: {error}"))
+}
+
+/// To stderr; nobody is told if that does not work.
+fn complain(text: &str) {
+    writeln!(io::stderr(), "gantry-helper: {}", text.trim_end()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Command, String> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_socket_may_be_given_in_both_forms() {
+        let socket = PathBuf::from("/s");
+        assert_eq!(
+            parsed(&["agent", "--socket", "/s"]),
+            Ok(Command::Agent {
+                socket: socket.clone()
+            })
+        );
+        assert_eq!(
+            parsed(&["connect", "--socket=/s"]),
+            Ok(Command::Connect { socket })
+        );
+        assert_eq!(
+            parsed(&["agent"]),
+            Ok(Command::Agent {
+                socket: DEFAULT_SOCKET.into()
+            })
+        );
+    }
+
+    #[test]
+    fn usage_errors_name_what_is_wrong() {
+        for (args, text) in [
+            (&[][..], "a command is missing"),
+            (&["serve"], "unknown command `serve`"),
+            (&["agent", "x"], "agent: unexpected argument `x`"),
+            (&["agent", "--socket"], "agent: --socket needs a path"),
+            (&["connect", "--socket="], "connect: --socket needs a path"),
+            (
+                &["connect", "--socket", "/s", "y"],
+                "connect: unexpected argument `y`",
+            ),
+            (&["--version", "y"], "--version: unexpected argument `y`"),
+        ] {
+            assert_eq!(parsed(args), Err(text.to_owned()), "{args:?}");
+        }
+    }
+}

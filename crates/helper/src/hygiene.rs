@@ -1,0 +1,249 @@
+//! What a former job may have left in a project directory, and must not have an effect on the next one (job-lifecycle §4.3 step 6).
+//!
+//! Git runs here as another user, with another job's token: whatever a repository can make git execute or follow must go before
+//! git is run. More than the peer removes: all locks and not only the usual ones, `commondir` and `config.worktree` (which name
+//! configuration elsewhere), attributes and grafts, and a `.git` that is a link or a file.
+
+use std::{fs, io, path::Path};
+
+use gantry_agent::ObjectFormat;
+
+use crate::{files, git_config};
+
+/// Single locks and the hook that would run on checkout; removed even when the configuration is to be kept.
+const STALE: [&str; 2] = ["hooks/post-checkout", "objects/maintenance.lock"];
+/// Directories of `.git` whose own locks go.
+const LOCKED: [&str; 4] = ["", "objects/info", "objects/pack", "reftable"];
+/// Directories of `.git` whose locks go at any depth.
+const LOCKED_TREES: [&str; 2] = ["refs", "logs"];
+/// Everything that could make git run or read something planted.
+const PLANTED: [&str; 7] = [
+    "config",
+    "config.worktree",
+    "hooks",
+    "commondir",
+    "gitdir",
+    "info/attributes",
+    "info/grafts",
+];
+
+/// Cleans a project directory and what belongs to it. With `clean_git_config` off only locks go.
+pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) -> io::Result<()> {
+    let git = project_dir.join(".git");
+    if clean_git_config {
+        files::remove(&git_config::template_path(tmp_dir))?;
+        if !files::is_real_dir(&git) {
+            files::remove(&git)?;
+        }
+        for name in PLANTED {
+            remove_below(&git, name)?;
+        }
+    }
+    for name in STALE {
+        remove_below(&git, name)?;
+    }
+    for name in LOCKED {
+        remove_locks(&git.join(name), false)?;
+    }
+    for name in LOCKED_TREES {
+        remove_locks(&git.join(name), true)?;
+    }
+    Ok(())
+}
+
+/// Makes a repository fit to be initialised again. One whose hash is not the wanted one goes: fetching into it can never work; a
+/// detached `HEAD` tells. A `HEAD` that says nothing (cut short by a crash) goes, and `git init` writes another.
+pub(crate) fn check_head(project_dir: &Path, wanted: ObjectFormat) -> io::Result<()> {
+    let git = project_dir.join(".git");
+    let head = git.join("HEAD");
+    let Ok(found) = fs::symlink_metadata(&head) else {
+        return Ok(());
+    };
+    let content = if found.is_file() && found.len() < 1024 {
+        fs::read(&head).map_err(|error| files::at("cannot read", &head, &error))?
+    } else {
+        Vec::new()
+    };
+    let content = content.trim_ascii_end();
+    let expected = match wanted {
+        ObjectFormat::Sha1 => 40,
+        ObjectFormat::Sha256 => 64,
+    };
+    let hash = content.iter().all(u8::is_ascii_hexdigit);
+    if hash && content.len() == expected || content.starts_with(b"ref: refs/") {
+        Ok(())
+    } else if hash && matches!(content.len(), 40 | 64) {
+        files::remove(&git)
+    } else {
+        files::remove(&head)
+    }
+}
+
+/// Removes `name` below `dir`, unless a directory on the way is a link: then that goes.
+fn remove_below(dir: &Path, name: &str) -> io::Result<()> {
+    if let Some((parent, _)) = name.rsplit_once('/') {
+        let parent = dir.join(parent);
+        if files::exists(&parent) && !files::is_real_dir(&parent) {
+            return files::remove(&parent);
+        }
+    }
+    files::remove(&dir.join(name))
+}
+
+fn remove_locks(dir: &Path, deep: bool) -> io::Result<()> {
+    for entry in files::entries(dir)? {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "lock")
+        {
+            files::remove(&entry.path())?;
+        } else if deep && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_locks(&entry.path(), true)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::PathBuf};
+
+    use super::*;
+
+    struct Place {
+        dir: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self {
+                dir: tempfile::tempdir().unwrap(),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn plant(&self, name: &str) {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "planted").unwrap();
+        }
+
+        fn clean(&self, clean_git_config: bool) {
+            clean(&self.path("p"), &self.path("p.tmp"), clean_git_config).unwrap();
+        }
+    }
+
+    const LOCKS: [&str; 9] = [
+        "p/.git/index.lock",
+        "p/.git/shallow.lock",
+        "p/.git/HEAD.lock",
+        "p/.git/config.lock",
+        "p/.git/packed-refs.lock",
+        "p/.git/refs/heads/a/b.lock",
+        "p/.git/logs/refs/heads/b.lock",
+        "p/.git/objects/info/commit-graph.lock",
+        "p/.git/hooks/post-checkout",
+    ];
+
+    #[test]
+    fn locks_go_in_any_case_and_configuration_only_if_wanted() {
+        let place = Place::new();
+        let kept = [
+            "p/.git/refs/heads/main",
+            "p/.git/HEAD",
+            "p/file.lock",
+            "p/.git/objects/ab/cd",
+        ];
+        let config = [
+            "p/.git/config",
+            "p/.git/hooks/pre-commit",
+            "p/.git/commondir",
+            "p.tmp/git-template/config",
+        ];
+        for name in LOCKS.iter().chain(&kept).chain(&config) {
+            place.plant(name);
+        }
+        fs::create_dir(place.path("p/.git/refs/heads/dir.lock")).unwrap();
+        place.clean(false);
+        for name in LOCKS.iter().chain(&["p/.git/refs/heads/dir.lock"]) {
+            assert!(!files::exists(&place.path(name)), "{name}");
+        }
+        for name in kept.iter().chain(&config) {
+            assert!(files::exists(&place.path(name)), "{name}");
+        }
+        place.clean(true);
+        for name in config {
+            assert!(!files::exists(&place.path(name)), "{name}");
+        }
+        for name in kept {
+            assert!(files::exists(&place.path(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_git_directory_that_is_a_link_or_a_file_goes_and_its_target_stays() {
+        let place = Place::new();
+        place.plant("other/config");
+        place.plant("other/index.lock");
+        fs::create_dir(place.path("p")).unwrap();
+        symlink(place.path("other"), place.path("p/.git")).unwrap();
+        place.clean(true);
+        assert!(!files::exists(&place.path("p/.git")));
+        place.plant("p/.git");
+        place.clean(true);
+        assert!(!files::exists(&place.path("p/.git")));
+        assert!(place.path("other/config").exists() && place.path("other/index.lock").exists());
+    }
+
+    #[test]
+    fn links_inside_the_git_directory_are_not_followed() {
+        let place = Place::new();
+        place.plant("other/attributes");
+        place.plant("other/x.lock");
+        fs::create_dir_all(place.path("p/.git")).unwrap();
+        for name in ["info", "refs", "hooks", "config"] {
+            symlink(place.path("other"), place.path("p/.git").join(name)).unwrap();
+        }
+        place.clean(true);
+        assert!(place.path("other/attributes").exists() && place.path("other/x.lock").exists());
+        assert!(
+            !files::exists(&place.path("p/.git/hooks"))
+                && !files::exists(&place.path("p/.git/config"))
+        );
+    }
+
+    #[test]
+    fn a_repository_of_another_hash_goes_and_a_head_without_sense_goes() {
+        let place = Place::new();
+        let (git, head) = (place.path("p/.git"), place.path("p/.git/HEAD"));
+        check_head(&place.path("p"), ObjectFormat::Sha1).unwrap();
+        for (content, wanted, git_stays, head_stays) in [
+            (
+                "ref: refs/heads/none\n".to_owned(),
+                ObjectFormat::Sha256,
+                true,
+                true,
+            ),
+            ("a".repeat(40) + "\n", ObjectFormat::Sha1, true, true),
+            ("a".repeat(64) + "\n", ObjectFormat::Sha256, true, true),
+            ("a".repeat(40) + "\n", ObjectFormat::Sha256, false, false),
+            ("a".repeat(64) + "\n", ObjectFormat::Sha1, false, false),
+            (String::new(), ObjectFormat::Sha1, true, false),
+            ("a".repeat(39), ObjectFormat::Sha1, true, false),
+            ("x".repeat(2000), ObjectFormat::Sha1, true, false),
+        ] {
+            fs::create_dir_all(&git).unwrap();
+            fs::write(&head, &content).unwrap();
+            check_head(&place.path("p"), wanted).unwrap();
+            assert_eq!(
+                (files::exists(&git), files::exists(&head)),
+                (git_stays, head_stays),
+                "{content} {wanted:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `get_sources`: the repository into the project directory, in the order of job-lifecycle §4.3.
+//!
+//! The token reaches git only through the environment: a credential helper in the included configuration answers with
+//! `$CI_JOB_TOKEN`, which scripts of the build container have, too.
+
+mod remote;
+
+use std::{ffi::OsString, fs, io, path::Path};
+
+use gantry_agent::{FileVariable, GitStrategy, ObjectFormat, SourcesRequest};
+
+pub(crate) use self::remote::Remote;
+use crate::{
+    files,
+    git_config::{self, EXTERNAL_PATTERN, EXTERNAL_VARIABLE, Global},
+    hygiene,
+    script::{self, Flow},
+    stage::{Show, Stage, StageError, text},
+};
+
+impl From<io::Error> for StageError {
+    /// Errors of [`files`] name their file.
+    fn from(error: io::Error) -> Self {
+        Self::own(error.to_string())
+    }
+}
+
+/// Does the stage.
+pub(crate) fn run(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> {
+    check(request)?;
+    prepare(stage, request)?;
+    match request.strategy {
+        GitStrategy::Fetch | GitStrategy::Clone => fetch(stage, request),
+        GitStrategy::None => {
+            stage.notice("Skipping Git repository setup");
+            fs::create_dir_all(&request.project_dir).map_err(|error| {
+                files::at("cannot create directory", &request.project_dir, &error)
+            })?;
+            skip_rest(stage);
+            Ok(())
+        }
+        GitStrategy::Empty => {
+            stage.notice("Skipping Git repository setup and creating an empty build directory");
+            files::remove(&request.project_dir)?;
+            files::real_dir(&request.project_dir)?;
+            skip_rest(stage);
+            Ok(())
+        }
+    }
+}
+
+fn skip_rest(stage: &Stage) {
+    stage.notice("Skipping Git checkout");
+    stage.notice("Skipping Git submodules setup");
+}
+
+/// What git would take for an option, and paths that lead nowhere.
+fn check(request: &SourcesRequest) -> Result<(), StageError> {
+    for (name, path) in [
+        ("project", &request.project_dir),
+        ("temporary", &request.tmp_dir),
+    ] {
+        if !path.is_absolute() || path == Path::new("/") {
+            return Err(StageError::own(format!(
+                "the {name} directory {} is not usable",
+                path.display()
+            )));
+        }
+    }
+    if let Some(refspec) = request
+        .refspecs
+        .iter()
+        .find(|refspec| refspec.starts_with('-'))
+    {
+        return Err(StageError::own(format!(
+            "refspec {refspec:?} begins with a dash"
+        )));
+    }
+    let git = matches!(request.strategy, GitStrategy::Fetch | GitStrategy::Clone);
+    if git && request.checkout && (request.sha.is_empty() || request.sha.starts_with('-')) {
+        return Err(StageError::own(format!(
+            "commit {:?} cannot be checked out",
+            request.sha
+        )));
+    }
+    if git && (request.repo_url.is_empty() || request.repo_url.starts_with('-')) {
+        return Err(StageError::own("the repository has no usable URL"));
+    }
+    Ok(())
+}
+
+/// Environment and file variables, as in every stage that exports (job-lifecycle §2.5).
+fn prepare(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> {
+    stage.export(&request.variables);
+    let own = [
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("GCM_INTERACTIVE", "Never"),
+        ("CI_JOB_TOKEN", request.token.expose()),
+    ];
+    for (key, value) in own {
+        if !value.is_empty() {
+            stage.environment.insert(key.into(), value.into());
+        }
+    }
+    files::real_dir(&request.tmp_dir)?;
+    for path in &request.stale_files {
+        files::remove(path)?;
+    }
+    for FileVariable { path, content } in &request.files {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)
+                .map_err(|error| files::at("cannot create directory", parent, &error))?;
+        }
+        files::write(path, 0o666, content.expose().as_bytes())?;
+    }
+    Ok(())
+}
+
+fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> {
+    let dir = request.project_dir.as_path();
+    let remote = Remote::parse(&request.repo_url);
+    let external = git_config::external_path(&request.tmp_dir);
+    stage
+        .environment
+        .insert(EXTERNAL_VARIABLE.into(), external.clone().into());
+    let _global = Global::install(
+        stage,
+        request.safe_directory.then_some(dir),
+        Some((&remote, &request.tls)),
+    )?;
+
+    if !request.pre_get_sources.is_empty()
+        && script::run_and_keep_environment(
+            stage,
+            &request.pre_get_sources,
+            "pre_get_sources_script",
+        )? == Flow::Ended
+    {
+        stage.warning("pre_get_sources_script ended the stage before the sources were fetched");
+        return Ok(());
+    }
+    if !request.lfs_skip {
+        // Files come by one `git lfs pull` instead of one by one.
+        stage
+            .environment
+            .insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
+    }
+
+    if request.strategy == GitStrategy::Clone {
+        files::remove(dir)?;
+    }
+    files::real_dir(dir)?;
+    hygiene::clean(dir, &request.tmp_dir, request.clean_git_config)?;
+    if request.clean_git_config {
+        hygiene::check_head(dir, request.object_format)?;
+    }
+    let template = git_config::template_path(&request.tmp_dir);
+    files::real_dir(&template)?;
+    files::write(
+        &template.join("config"),
+        0o666,
+        git_config::template(&remote, &external).as_bytes(),
+    )?;
+    files::write(
+        &external,
+        0o666,
+        git_config::external(request, &remote).as_bytes(),
+    )?;
+    if let Some(id) = &request.correlation_id {
+        stage.notice(&format!("Gitaly correlation ID: {id}"));
+    }
+    match request.depth {
+        0 => stage.notice("Fetching changes..."),
+        depth => stage.notice(&format!(
+            "Fetching changes with git depth set to {depth}..."
+        )),
+    }
+
+    // A configuration that stays is not replaced by the template's.
+    let kept_config = files::exists(&dir.join(".git/config"));
+    let mut init: Vec<OsString> = vec![
+        "init".into(),
+        dir.into(),
+        "--template".into(),
+        template.into(),
+    ];
+    if request.object_format == ObjectFormat::Sha256 {
+        init.extend(["--object-format", "sha256"].map(OsString::from));
+    }
+    stage.git(None, init, "init")?;
+    if kept_config {
+        adopt_config(stage, dir, &remote, &external)?;
+    } else {
+        stage.notice("Created fresh repository.");
+    }
+
+    stage.git(Some(dir), fetch_arguments(request, &remote, dir), "fetch")?;
+    if request.checkout {
+        checkout(stage, request, &remote)?;
+    } else {
+        stage.notice("Skipping Git checkout");
+    }
+    stage.notice("Skipping Git submodules setup");
+    if request.post_get_sources.is_empty() {
+        return Ok(());
+    }
+    script::run(
+        stage,
+        dir,
+        &request.post_get_sources,
+        "post_get_sources_script",
+    )
+}
+
+/// Points a `.git/config` that was kept at the remote and the included file.
+fn adopt_config(
+    stage: &Stage,
+    dir: &Path,
+    remote: &Remote,
+    external: &Path,
+) -> Result<(), StageError> {
+    let add = ["remote", "add", "origin", &remote.url];
+    if stage.git_status(Some(dir), add, Show::Nothing)? == 0 {
+        stage.notice("Created fresh repository.");
+    } else {
+        stage.git(
+            Some(dir),
+            ["remote", "set-url", "origin", &remote.url],
+            "remote set-url",
+        )?;
+    }
+    let external = text(external);
+    let include = [
+        "config",
+        "--file",
+        ".git/config",
+        "--replace-all",
+        "include.path",
+        &external,
+        EXTERNAL_PATTERN,
+    ];
+    stage.git(Some(dir), include, "config")
+}
+
+fn fetch_arguments(request: &SourcesRequest, remote: &Remote, dir: &Path) -> Vec<String> {
+    let mut arguments = Vec::new();
+    if !request.user_agent.is_empty() {
+        arguments.extend([
+            "-c".into(),
+            format!("http.userAgent={}", request.user_agent),
+        ]);
+    }
+    arguments.extend(proactive(request, remote));
+    arguments.extend(["fetch", "origin", "--no-recurse-submodules"].map(String::from));
+    arguments.extend(request.refspecs.iter().cloned());
+    if request.depth > 0 {
+        arguments.extend(["--depth".into(), request.depth.to_string()]);
+    } else if files::exists(&dir.join(".git/shallow")) {
+        arguments.push("--unshallow".into());
+    }
+    arguments.extend(request.fetch_flags.iter().cloned());
+    arguments
+}
+
+fn proactive(request: &SourcesRequest, remote: &Remote) -> Vec<String> {
+    match &remote.http_host {
+        Some(host) if request.proactive_auth => {
+            vec!["-c".into(), format!("http.{host}.proactiveAuth=basic")]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn checkout(stage: &Stage, request: &SourcesRequest, remote: &Remote) -> Result<(), StageError> {
+    let dir = Some(request.project_dir.as_path());
+    let sha = &request.sha;
+    let short: String = sha.chars().take(8).collect();
+    stage.notice(&format!(
+        "Checking out {short} as detached HEAD (ref is {})...",
+        request.git_ref
+    ));
+    let mut arguments = vec!["-c".to_owned(), "submodule.recurse=false".into()];
+    arguments.extend(proactive(request, remote));
+    arguments.extend(["checkout", "-f", "-q", sha].map(String::from));
+    stage.git(dir, arguments, "checkout")?;
+
+    if let Some(flags) = &request.clean_flags {
+        let arguments = [String::from("clean")]
+            .into_iter()
+            .chain(flags.iter().cloned());
+        stage.git(dir, arguments, "clean")?;
+    }
+    if !request.lfs_skip && stage.git_status(dir, ["lfs", "version"], Show::Nothing)? == 0 {
+        stage.git(dir, ["lfs", "pull"], "lfs pull")?;
+        stage.print("\n");
+    }
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! What a stage works with: its output, its environment, its children, and the wish to end it.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    io::{self, PipeWriter, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use gantry_agent::{Secret, Variable};
+use rustix::{fs::Access, process::Pid};
+
+use crate::processes::Processes;
+
+/// From TERM to KILL of a canceled command.
+const GRACE: Duration = Duration::from_secs(5);
+/// The status of a stage that ended because it was asked to: that of a command ended by TERM.
+const CANCELED: i32 = 128 + 15;
+/// What a shell answers when a program is not there.
+const NOT_FOUND: i32 = 127;
+/// Linux refuses longer strings in an environment (128 KiB with `KEY=` and the final zero).
+const LONGEST_VARIABLE: usize = 128 * 1024;
+
+/// Why a stage failed.
+#[derive(Debug)]
+pub(crate) struct StageError {
+    pub(crate) exit_code: i32,
+    pub(crate) text: String,
+    /// A failing command has explained itself; anything else is still to be printed.
+    pub(crate) explained: bool,
+}
+
+impl StageError {
+    /// The helper itself failed.
+    pub(crate) fn own(text: impl Into<String>) -> Self {
+        Self {
+            exit_code: 1,
+            text: text.into(),
+            explained: false,
+        }
+    }
+
+    /// A command ended with this status.
+    pub(crate) fn command(what: &str, status: i32) -> Self {
+        Self {
+            exit_code: status,
+            text: format!("{what} exited with status {status}"),
+            explained: true,
+        }
+    }
+
+    fn canceled() -> Self {
+        Self {
+            exit_code: CANCELED,
+            text: "canceled".into(),
+            explained: true,
+        }
+    }
+}
+
+impl fmt::Display for StageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The end of a stage wished from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    canceled: AtomicBool,
+    running: Mutex<Option<Pid>>,
+}
+
+impl Control {
+    /// TERM now, KILL after the grace; no further command begins.
+    pub(crate) fn cancel(self: &Arc<Self>, processes: &Arc<Processes>) {
+        if self.canceled.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(pid) = self.running() {
+            processes.terminate(pid);
+        }
+        let (control, processes) = (Arc::clone(self), Arc::clone(processes));
+        thread::spawn(move || {
+            thread::sleep(GRACE);
+            control.kill(&processes);
+        });
+    }
+
+    /// KILL now.
+    pub(crate) fn kill(&self, processes: &Processes) {
+        if let Some(pid) = self.running() {
+            processes.kill(pid);
+        }
+    }
+
+    fn running(&self) -> Option<Pid> {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_running(&self, pid: Option<Pid>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
+
+    fn is_canceled(&self) -> bool {
+        self.canceled.load(Ordering::SeqCst)
+    }
+}
+
+/// Environment of children. Kept sorted; the last value of a name wins.
+pub(crate) type Environment = BTreeMap<OsString, OsString>;
+
+/// One stage at work.
+pub(crate) struct Stage {
+    pub(crate) environment: Environment,
+    /// A directory nobody else can read, gone with the agent.
+    pub(crate) private: PathBuf,
+    processes: Arc<Processes>,
+    control: Arc<Control>,
+    stdout: PipeWriter,
+    stderr: PipeWriter,
+}
+
+/// Where the output of a command goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Show {
+    All,
+    Nothing,
+}
+
+impl Stage {
+    pub(crate) fn new(
+        environment: Environment,
+        private: PathBuf,
+        processes: Arc<Processes>,
+        control: Arc<Control>,
+        stdout: PipeWriter,
+        stderr: PipeWriter,
+    ) -> Self {
+        Self {
+            environment,
+            private,
+            processes,
+            control,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// A notice of the runner: bold green (coordinator-api §11).
+    pub(crate) fn notice(&self, text: &str) {
+        self.print(&format!("\x1b[32;1m{text}\x1b[0;m\n"));
+    }
+
+    /// A warning: yellow (job-lifecycle §3.4).
+    pub(crate) fn warning(&self, text: &str) {
+        self.print(&format!("\x1b[0;33m{text}\x1b[0;m\n"));
+    }
+
+    /// As it is.
+    pub(crate) fn print(&self, text: &str) {
+        // The reader is a thread of this process; if it is gone, so is everybody who could be told.
+        (&self.stdout).write_all(text.as_bytes()).ok();
+    }
+
+    /// An error of the helper itself, in red.
+    pub(crate) fn error(&self, text: &str) {
+        (&self.stderr)
+            .write_all(format!("\x1b[31;1mERROR: {text}\x1b[0;m\n").as_bytes())
+            .ok();
+    }
+
+    /// Takes variables into the environment. Such as no program could be started with are left out with a warning.
+    pub(crate) fn export(&mut self, variables: &[Variable]) {
+        let mut left_out = BTreeMap::new();
+        for Variable { key, value } in variables {
+            left_out.remove(key.as_str());
+            match unfit(key, value) {
+                None => {
+                    self.environment.insert(key.into(), value.expose().into());
+                }
+                Some(why) => {
+                    self.environment.remove(OsStr::new(key));
+                    left_out.insert(key.as_str(), why);
+                }
+            }
+        }
+        for (key, why) in left_out {
+            self.warning(&format!(
+                "Variable {key:?} is left out of the environment of git: {why}"
+            ));
+        }
+    }
+
+    /// The path of a program, searched as a shell would.
+    pub(crate) fn find(&self, program: &str) -> Option<PathBuf> {
+        let path = self.environment.get(OsStr::new("PATH"));
+        let path = path.map_or(
+            OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            |path| path,
+        );
+        std::env::split_paths(path)
+            .map(|dir| dir.join(program))
+            .find(|file| executable(file))
+    }
+
+    /// Runs `git`.
+    ///
+    /// # Errors
+    /// If there is none, if it fails, or if the stage is canceled.
+    pub(crate) fn git<A: AsRef<OsStr>>(
+        &self,
+        dir: Option<&Path>,
+        args: impl IntoIterator<Item = A>,
+        name: &str,
+    ) -> Result<(), StageError> {
+        match self.git_status(dir, args, Show::All)? {
+            0 => Ok(()),
+            status => Err(StageError::command(&format!("git {name}"), status)),
+        }
+    }
+
+    /// Runs `git` and gives its status.
+    ///
+    /// # Errors
+    /// If there is none or the stage is canceled.
+    pub(crate) fn git_status<A: AsRef<OsStr>>(
+        &self,
+        dir: Option<&Path>,
+        args: impl IntoIterator<Item = A>,
+        show: Show,
+    ) -> Result<i32, StageError> {
+        let Some(git) = self.find("git") else {
+            return Err(StageError {
+                exit_code: NOT_FOUND,
+                text: "there is no git in the helper image: it needs git and a shell; \
+                       name another one with helper_image in [runners.docker]"
+                    .into(),
+                explained: false,
+            });
+        };
+        let mut command = Command::new(git);
+        command.args(args);
+        if let Some(dir) = dir {
+            command.current_dir(dir);
+        }
+        self.run(&mut command, Stdio::null(), show)
+    }
+
+    /// Runs a command in the stage's environment and gives its status.
+    ///
+    /// # Errors
+    /// If it cannot be started or the stage is canceled.
+    pub(crate) fn run(
+        &self,
+        command: &mut Command,
+        stdin: Stdio,
+        show: Show,
+    ) -> Result<i32, StageError> {
+        let program = Path::new(command.get_program()).display().to_string();
+        let cannot = |error: io::Error| StageError::own(format!("cannot start {program}: {error}"));
+        command.env_clear().envs(&self.environment).stdin(stdin);
+        match show {
+            Show::All => {
+                command.stdout(self.stdout.try_clone().map_err(cannot)?);
+                command.stderr(self.stderr.try_clone().map_err(cannot)?);
+            }
+            Show::Nothing => {
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+            }
+        }
+        if self.control.is_canceled() {
+            return Err(StageError::canceled());
+        }
+        let pid = self.processes.spawn(command).map_err(cannot)?;
+        self.control.set_running(Some(pid));
+        if self.control.is_canceled() {
+            // The wish came while it was started.
+            self.processes.terminate(pid);
+        }
+        let status = self.processes.wait(pid);
+        self.control.set_running(None);
+        if self.control.is_canceled() {
+            return Err(StageError::canceled());
+        }
+        Ok(status)
+    }
+}
+
+fn executable(file: &Path) -> bool {
+    file.is_file() && rustix::fs::access(file, Access::EXEC_OK).is_ok()
+}
+
+fn unfit(key: &str, value: &Secret) -> Option<String> {
+    let value = value.expose();
+    if key.is_empty() || key.contains(['=', '\0']) {
+        Some("that is no name for a variable".into())
+    } else if value.contains('\0') {
+        Some("its value holds a zero byte".into())
+    } else if key.len() + value.len() + 2 > LONGEST_VARIABLE {
+        Some(format!("its value is too long ({} bytes)", value.len()))
+    } else {
+        None
+    }
+}
+
+/// A path as it stands in messages and in git's configuration: lossless for UTF-8, which all paths of a request are.
+pub(crate) fn text(path: &Path) -> String {
+    String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_no_program_could_be_started_with_are_told_apart() {
+        assert_eq!(unfit("KEY", &"value".into()), None);
+        assert_eq!(
+            unfit("1.A", &"not a shell name, but exec takes it".into()),
+            None
+        );
+        assert!(unfit("", &"x".into()).is_some());
+        assert!(unfit("A=B", &"x".into()).is_some());
+        assert!(unfit("KEY", &"a\0b".into()).is_some());
+        let longest = "x".repeat(LONGEST_VARIABLE - 5);
+        assert_eq!(unfit("KEY", &longest.clone().into()), None);
+        assert!(unfit("KEY", &format!("{longest}x").into()).is_some());
+    }
+}

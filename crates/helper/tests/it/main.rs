@@ -1,0 +1,11 @@
+//! The helper program as the runner meets it: over its socket, with real git.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod agent;
+mod cleanup;
+mod connect;
+mod hostile;
+mod http;
+mod sources;
+mod support;
