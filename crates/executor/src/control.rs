@@ -107,19 +107,22 @@ impl Control {
     }
 }
 
-/// Resolves with `reason` at the earlier of `control.stop()` and the given limit.
-pub(crate) async fn stop_or_limit(
+/// Resolves at the earlier of [`Control::stop`] and the given limit, with the limit's reason.
+pub(crate) fn stop_or_limit(
     control: &Control,
     limit: Option<(Instant, StopReason)>,
-) -> StopReason {
+) -> impl Future<Output = StopReason> + Send + use<> {
     let stop = control.stop();
-    match limit {
-        Some((at, reason)) if at < control.deadline() => tokio::select! {
-            biased;
-            stopped = stop => stopped,
-            () = tokio::time::sleep_until(at) => reason,
-        },
-        _ => stop.await,
+    let limit = limit.filter(|&(at, _)| at < control.deadline());
+    async move {
+        match limit {
+            Some((at, reason)) => tokio::select! {
+                biased;
+                stopped = stop => stopped,
+                () = tokio::time::sleep_until(at) => reason,
+            },
+            None => stop.await,
+        }
     }
 }
 

@@ -13,13 +13,14 @@ use std::{
 use futures_util::StreamExt;
 use gantry_container::{ContainerState, ContainerStatus};
 use gantry_engine::{
-    ContainerEvents, ContainerNotice, EngineError, LogChunk, OutputStream, StdStream, WaitHandle,
+    EngineError, LogChunk, OutputStream, StdStream, WaitHandle,
+    events::{EventSubscription, HubEvent},
 };
 use gantry_job::{Cause, Stage};
-use gantry_trace::{Stream, TraceError};
+use gantry_trace::Stream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{ExecutorError, StopReason, context::Context, stop};
+use crate::{ExecutorError, StopReason, context::Context, durable::until_written, stop};
 
 /// How long an ended container's output may take to come to its end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ impl Run<'_> {
     pub(crate) async fn follow(
         &self,
         live: Option<Live>,
-        mut events: ContainerEvents,
+        mut events: EventSubscription,
         stop: impl Future<Output = StopReason> + Send,
     ) -> Result<RunEnd, ExecutorError> {
         let mut stop = Box::pin(stop);
@@ -121,7 +122,7 @@ impl Run<'_> {
     async fn drive(
         &self,
         live: Live,
-        events: &mut ContainerEvents,
+        events: &mut EventSubscription,
         stop: &mut (impl Future<Output = StopReason> + Unpin),
         stopped: &mut Option<StopReason>,
         out_of_memory: &mut bool,
@@ -154,16 +155,14 @@ impl Run<'_> {
                     }
                     None => output_over = true,
                 },
-                notice = events.next() => match notice {
-                    ContainerNotice::Die { exit_code: Some(exit_code) } => {
+                Some(event) = events.next() => match event {
+                    HubEvent::Die { exit_code: Some(exit_code) } => {
                         ended.get_or_insert(exit_code);
                         drained.as_mut().reset(Instant::now() + DRAIN);
                     }
-                    ContainerNotice::Oom => *out_of_memory = true,
+                    HubEvent::Oom => *out_of_memory = true,
                     // Gone, or events were missed: inspect decides.
-                    ContainerNotice::Die { exit_code: None }
-                    | ContainerNotice::Destroy
-                    | ContainerNotice::Missed => {
+                    HubEvent::Die { exit_code: None } | HubEvent::Destroy | HubEvent::Reconnected => {
                         if ended.is_none() && self.has_ended().await {
                             return Ok(Turn::Broken);
                         }
@@ -404,29 +403,12 @@ impl Context {
         stream: Stream,
         bytes: &[u8],
     ) -> Result<(), ExecutorError> {
-        let mut told = false;
-        loop {
-            match self.trace.write(source, stream, bytes) {
-                Ok(_) => return Ok(()),
-                Err(error @ TraceError::DiskFull { .. }) => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::error!(%error, "job output waits for space on the disk");
-                    }
-                    sleep(Duration::from_secs(1)).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        until_written(|| self.trace.write(source, stream, bytes)).await?;
+        Ok(())
     }
 
     pub(crate) async fn close_output(&self, source: &str) -> Result<(), ExecutorError> {
-        loop {
-            match self.trace.close_source(source) {
-                Ok(()) => return Ok(()),
-                Err(TraceError::DiskFull { .. }) => sleep(Duration::from_secs(1)).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        until_written(|| self.trace.close_source(source)).await
     }
 
     /// Reads the log of an ended container to its end and closes the source.

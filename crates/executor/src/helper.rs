@@ -3,7 +3,11 @@
 //! Started once, only when a stage needs it. Stages are messages with ids; a lost connection, engine or runner loses neither the
 //! stage nor a byte of its output, because the agent keeps both until they are acknowledged (engine-mechanics §e).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use gantry_agent::{
@@ -44,7 +48,8 @@ pub(crate) struct Helper {
 }
 
 struct Connection {
-    exec: ExecStream,
+    /// Never contended; the lock only makes the streams shareable with the type system.
+    exec: Mutex<ExecStream>,
     decoder: Decoder<ToRunner>,
 }
 
@@ -216,8 +221,6 @@ impl Helper {
             request: request.clone(),
         };
         connection.send(&ToAgent::Run(Box::new(run))).await?;
-        // What this process got but has not consumed (held back for masking) comes again: the agent sends from `from`.
-        trace.begin_resume(&source);
         let mut acknowledged: BTreeMap<AgentStream, u64> = BTreeMap::new();
         let cancel_over = sleep(Duration::from_secs(86400 * 365));
         tokio::pin!(cancel_over);
@@ -295,7 +298,7 @@ impl Helper {
             .exec(&self.container, &command, None)
             .await?;
         let mut connection = Connection {
-            exec,
+            exec: Mutex::new(exec),
             decoder: Decoder::new(),
         };
         connection
@@ -373,9 +376,10 @@ impl Helper {
 impl Connection {
     async fn send(&mut self, message: &ToAgent) -> Result<(), Broken> {
         let bytes = encode(message).map_err(|error| Broken::Refused(error.to_string()))?;
+        let exec = self.exec.get_mut().unwrap_or_else(PoisonError::into_inner);
         let sent = async {
-            self.exec.stdin.write_all(&bytes).await?;
-            self.exec.stdin.flush().await
+            exec.stdin.write_all(&bytes).await?;
+            exec.stdin.flush().await
         };
         sent.await.map_err(|error| Broken::Lost(error.to_string()))
     }
@@ -387,7 +391,8 @@ impl Connection {
                 Ok(None) => {}
                 Err(error) => return Err(Broken::Refused(error.to_string())),
             }
-            match self.exec.output.next().await {
+            let exec = self.exec.get_mut().unwrap_or_else(PoisonError::into_inner);
+            match exec.output.next().await {
                 Some(Ok(chunk)) if chunk.stream == StdStream::Stdout => {
                     self.decoder.push(&chunk.bytes);
                 }

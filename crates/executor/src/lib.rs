@@ -14,12 +14,13 @@
 //! | `helper` | helper container and its agent |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `cleanup` | stopping and removal |
-//! | `record`, `control` | journal records; wishes and clocks |
+//! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
 mod cleanup;
 mod context;
 mod control;
 mod directories;
+mod durable;
 mod error;
 mod explain;
 mod flow;
@@ -36,6 +37,7 @@ mod walk;
 
 pub use context::{EngineAccess, Environment, HelperBinaries, WorkingTree};
 pub use control::{Control, Wish, unix_ms};
+pub use durable::conclude;
 pub use error::ExecutorError;
 pub use record::{Accepted, Prepared, Progress, Record, StageEnd, Step, StopReason, Verdict};
 pub use tools::{HELPER_PATH, HelperBinary, TOOLS_LABEL, TOOLS_PATH};

@@ -138,7 +138,7 @@ impl Walk {
                 .into()
             } else {
                 explain::start_failure(
-                    &context.cause("starting the build container", &error),
+                    context.cause("starting the build container", &error),
                     &context.plan.image_name,
                 )
                 .into()
@@ -311,10 +311,11 @@ impl Walk {
         )
     }
 
-    fn mark_seen(&self, id: &str, mark: &str) -> bool {
+    fn mark_seen(&self, id: &str, _mark: &str) -> bool {
         self.context
             .trace
-            .start_mark_seen(id, Stream::Stdout, format!("{mark}\n").as_bytes())
+            .position(id, Stream::Stdout)
+            .start_mark_seen
     }
 
     fn has_entrypoint(&self) -> bool {

@@ -19,10 +19,10 @@ const FILL_LIMIT: Duration = Duration::from_secs(60);
 /// The helper program for one architecture.
 #[derive(Clone)]
 pub struct HelperBinary {
-    /// The program.
-    pub bytes: Arc<[u8]>,
     /// Hash of the program, hex.
     pub hash: String,
+    /// Gives the program; blocking (it may be unpacked), asked once per engine and version.
+    pub read: Arc<dyn Fn() -> std::io::Result<Vec<u8>> + Send + Sync>,
 }
 
 impl HelperBinary {
@@ -100,20 +100,26 @@ async fn fill(
     if engine.archive_mode(carrier, marker).await?.is_some() {
         return Ok(());
     }
-    let mut builder = tar::Builder::new(Vec::with_capacity(binary.bytes.len() + 4096));
+    let unpacked = |error: std::io::Error| EngineError::Garbled {
+        what: "unpack the helper program".to_owned(),
+        message: error.to_string(),
+    };
+    let read = Arc::clone(&binary.read);
+    let bytes = tokio::task::spawn_blocking(move || read()).await;
+    let bytes = bytes
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(unpacked)?;
+    let mut builder = tar::Builder::new(Vec::with_capacity(bytes.len() + 4096));
     let mut add = |name: &str, mode: u32, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
         header.set_size(bytes.len() as u64);
         builder.append_data(&mut header, name, bytes)
     };
-    let archive = add("gantry-helper", 0o755, &binary.bytes)
+    let archive = add("gantry-helper", 0o755, &bytes)
         .and_then(|()| add(MARKER, 0o644, binary.hash.as_bytes()))
         .and_then(|()| builder.into_inner());
-    let archive = archive.map_err(|error| EngineError::Garbled {
-        what: "pack the helper program".to_owned(),
-        message: error.to_string(),
-    })?;
+    let archive = archive.map_err(unpacked)?;
     engine
         .archive_put(carrier, TOOLS_PATH, Box::pin(Cursor::new(archive)))
         .await

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::ContainerState;
-use gantry_job::{Cause, JobState, Stage};
+use gantry_job::{Cause, Stage};
 use gantry_journal::Journal;
 use gantry_plan::{Plan, PlannedStage, StageWork};
 use gantry_trace::{JobTrace, Level, Stream};
@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     control::{Control, stop_or_limit},
     directories::Directories,
+    durable::conclude,
     explain,
     flow::Flow,
     helper::Helper,
@@ -107,6 +108,11 @@ impl Job {
         walk.run().await
     }
 
+    /// Stops all containers of the job, for a job that nobody wants any more.
+    pub async fn stop(&self) {
+        cleanup::stop_all(&self.context()).await;
+    }
+
     /// Removes everything the job made, bounded and again and again; says whether all is gone. Safe to repeat.
     pub async fn remove(&self) -> bool {
         cleanup::remove_all(&self.context()).await
@@ -131,43 +137,17 @@ impl Walk {
     }
 
     async fn verdict(&mut self) -> Result<Verdict, ExecutorError> {
-        let trace = &self.context.trace;
+        let context = &self.context;
         if self.flow.canceled_in_script() {
-            trace.line_once(
-                "canceled",
-                Level::Warning,
-                "script canceled externally (UI, API)",
-            );
+            let text = "script canceled externally (UI, API)";
+            context.trace.line_once("canceled", Level::Warning, text);
         }
-        let failure = self.flow.failure().cloned();
-        match &failure {
-            None => trace.line_once("last", Level::Info, "Job succeeded"),
-            Some(cause) => {
-                let kind = if cause.is_system_failure() {
-                    " (system failure)"
-                } else {
-                    ""
-                };
-                let text = format!("Job failed{kind}: {}", cause.message());
-                trace.line_once("last", Level::Error, &text)
-            }
-        };
-        self.context.finish_trace().await?;
-        let progress = trace.progress();
-        let verdict = Verdict {
-            state: if failure.is_none() {
-                JobState::Success
-            } else {
-                JobState::Failed
-            },
-            cause: failure,
-            checksum: progress.checksum,
-            size: progress.len,
-        };
-        self.context
-            .note_synced(Record::Verdict(Box::new(verdict.clone())))
-            .await?;
-        Ok(verdict)
+        conclude(
+            &context.journal,
+            &context.trace,
+            self.flow.failure().cloned(),
+        )
+        .await
     }
 
     /// Preparation with its tries and its section.
@@ -193,9 +173,10 @@ impl Walk {
             .limits
             .prepare
             .map(|limit| (Instant::now() + limit, StopReason::PrepareTimeout));
+        let stop = stop_or_limit(&self.control, limit);
         let result = tokio::select! {
             biased;
-            reason = stop_or_limit(&self.control, limit) => Err(explain::stopped(reason, &plan.limits).into()),
+            reason = stop => Err(explain::stopped(reason, &plan.limits).into()),
             result = self.prepare_with_tries() => result,
         };
         trace.section_end_once("prepare:end", stage.section_name().as_ref());

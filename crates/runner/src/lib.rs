@@ -1,1 +1,28 @@
-//! The service: slots, polling, reload, signals, sweep, outbox.
+//! The service: takes jobs from GitLab servers, runs them, and brings every one to its end, also over restarts of itself.
+//!
+//! [`run`] owns the process' life. A slot is taken before a job is asked for; a job is written down before it is confirmed; its log
+//! goes out while it runs; its verdict is delivered, if need be for a day, before its folder is deleted.
+//!
+//! | Module | Owns |
+//! |---|---|
+//! | `service` | start, reload, signals, end |
+//! | `phase`, `slots`, `adaptive` | pure: signals, slots and numbers, request concurrency |
+//! | `poll` | asking for jobs |
+//! | `job_task`, `origin` | one job from acceptance to removal; what its journal keeps |
+//! | `engines`, `shared` | engines by endpoint; what tasks share |
+//! | `sweep` | leftovers of dead processes |
+
+mod adaptive;
+mod engines;
+mod job_task;
+mod origin;
+mod phase;
+mod poll;
+mod service;
+mod shared;
+mod slots;
+mod sweep;
+
+pub use engines::{ConnectEngine, EngineSettings};
+pub use phase::{Phase, Signal};
+pub use service::{Exit, Options, ReadConfig, run};

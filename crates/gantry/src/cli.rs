@@ -1,0 +1,87 @@
+//! The command line as clap sees it. Help texts are written here and with each command.
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::command::{completion::CompletionArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs};
+
+/// Runs CI jobs in containers: for a GitLab server, or the `.gitlab-ci.yml` of the folder you are in.
+#[derive(Debug, Parser)]
+#[command(name = "gantry", version = crate::host::long_version(), propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) logging: LoggingArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What goes to stderr about the program itself.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LoggingArgs {
+    /// Log at debug level
+    #[arg(long, global = true, env = "RUNNER_DEBUG", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true, hide_possible_values = true)]
+    pub(crate) debug: bool,
+    /// Form of log lines; wins over the config
+    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormatArg>,
+    /// Least level to log; wins over the config
+    #[arg(
+        short = 'l',
+        long,
+        global = true,
+        env = "LOG_LEVEL",
+        value_name = "LEVEL"
+    )]
+    pub(crate) log_level: Option<LogLevelArg>,
+}
+
+/// Forms of log lines.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormatArg {
+    /// GitLab Runner's own
+    Runner,
+    /// key=value
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Levels of log lines.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogLevelArg {
+    /// Everything
+    Debug,
+    /// What happens
+    Info,
+    /// What is odd
+    #[value(alias = "warning")]
+    Warn,
+    /// What fails
+    Error,
+    /// What ends the program
+    Fatal,
+    /// The same
+    Panic,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take jobs from GitLab servers and run them, as `gitlab-runner run` does
+    Run(RunArgs),
+    /// Run jobs of the local .gitlab-ci.yml on the working tree, with no server
+    Exec(ExecArgs),
+    /// Print what would be made for a job payload
+    Plan(PlanArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+}
+
+/// Form of a command's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts
+    Json,
+}

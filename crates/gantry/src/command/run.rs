@@ -1,0 +1,206 @@
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use clap::ValueEnum;
+use gantry_config::{Config, ConfigError, Loaded, OnStop, Placeholders, state_dir, system_id};
+use gantry_journal::StateFolder;
+use gantry_runner::{Exit, Options, ReadConfig, Signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    cli::LoggingArgs,
+    error::CliError,
+    host::{self, RealEngines},
+    logging,
+};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Configuration file; GitLab Runner's own is fine
+    #[arg(short, long, env = "CONFIG_FILE", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder to work in
+    #[arg(short = 'd', long, value_name = "DIR")]
+    working_directory: Option<PathBuf>,
+    /// What SIGTERM and SIGINT do with running jobs; wins over [gantry] on_stop
+    #[arg(long, value_name = "WHAT")]
+    on_stop: Option<OnStopArg>,
+    /// Accepted for GitLab Runner's scripts; service management has no use for it here
+    #[arg(short = 'n', long, value_name = "NAME", hide = true)]
+    service: Option<String>,
+    /// Accepted for GitLab Runner's scripts; the Docker executor has no use for it
+    #[arg(short = 'u', long, value_name = "USER", hide = true)]
+    user: Option<String>,
+    /// Accepted for GitLab Runner's scripts; not supported yet
+    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS", hide = true)]
+    listen_address: Option<String>,
+    /// Accepted for GitLab Runner's scripts; the log goes to stderr
+    #[arg(long, hide = true)]
+    syslog: bool,
+}
+
+/// What a stop does with running jobs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnStopArg {
+    /// End them within shutdown_timeout and report them
+    Stop,
+    /// Leave them running; the next start takes them over
+    Detach,
+}
+
+pub(crate) fn run(logging_args: &LoggingArgs, args: RunArgs) -> Result<ExitCode, CliError> {
+    let fixed = logging::start(logging_args, false);
+    if let Some(dir) = &args.working_directory {
+        std::env::set_current_dir(dir)
+            .map_err(|error| CliError::new(format!("change to {}: {error}", dir.display())))?;
+    }
+    let path = args.config.clone().unwrap_or_else(host::default_config);
+    let reader = File {
+        path: path.clone(),
+        placeholders: host::placeholders(),
+    };
+    let loaded = reader
+        .load()
+        .map_err(|error| CliError::new(error.to_string()))?;
+    logging::configure(fixed, &loaded.config);
+    greet(&path, &loaded, &args);
+    // Two threads are plenty: the work is waiting. Each costs memory for its heap.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()?;
+    let exit = runtime.block_on(serve(path, loaded, reader, args.on_stop, fixed))?;
+    // Jobs that are left running must not be waited for.
+    runtime.shutdown_background();
+    Ok(match exit {
+        Exit::Clean | Exit::Detached => ExitCode::SUCCESS,
+        Exit::TimedOut | Exit::Forced { .. } | Exit::BadConfig => ExitCode::FAILURE,
+    })
+}
+
+async fn serve(
+    path: PathBuf,
+    loaded: Loaded,
+    reader: File,
+    on_stop: Option<OnStopArg>,
+    fixed: logging::Fixed,
+) -> Result<Exit, CliError> {
+    let config = &loaded.config;
+    let known = system_id::read_or_make(&path, &system_id::MACHINE_ID_FILES.map(Path::new))
+        .map_err(|error| CliError::new(error.to_string()))?;
+    if let Some(error) = &known.not_kept {
+        warn!(%error, "the system id cannot be kept");
+    }
+    let variable = std::env::var_os("STATE_DIRECTORY");
+    let place = state_dir::resolve(
+        config.gantry.state_dir.as_deref(),
+        variable.as_deref(),
+        &path,
+    );
+    let state = StateFolder::open(&place.path, host::random_id).map_err(|error| {
+        CliError::new(format!("state folder ({}): {error}", place.chosen_by))
+            .hint("[gantry] state_dir in the configuration names another folder")
+    })?;
+    let options = Options {
+        reader: Arc::new(reader),
+        engines: Arc::new(RealEngines),
+        environment: host::environment(config),
+        product: host::product(&config.gantry),
+        host: host::facts(
+            &config.gantry,
+            known.id.as_str().to_owned(),
+            state.id().to_owned(),
+        ),
+        certs: host::default_config()
+            .parent()
+            .map(|folder| folder.join("certs")),
+        on_stop: on_stop.map(|what| match what {
+            OnStopArg::Stop => OnStop::Stop,
+            OnStopArg::Detach => OnStop::Detach,
+        }),
+        signals: signals()?,
+        on_reload: Box::new(move |config: &Config| logging::configure(fixed, config)),
+        state,
+        loaded,
+    };
+    Ok(gantry_runner::run(options).await)
+}
+
+fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
+    info!(
+        arch = std::env::consts::ARCH,
+        os = std::env::consts::OS,
+        pid = std::process::id(),
+        version = env!("CARGO_PKG_VERSION"),
+        "Runtime platform"
+    );
+    info!("Starting multi-runner from {}...", path.display());
+    for warning in &loaded.warnings {
+        warn!("{}: {warning}", path.display());
+    }
+    for key in &loaded.unknown_keys {
+        debug!(
+            key = key.key,
+            line = key.line,
+            "unknown key in the configuration"
+        );
+    }
+    if loaded.modified.is_none() {
+        warn!("{} does not exist; waiting for it", path.display());
+    }
+    if args.listen_address.is_some() {
+        warn!("--listen-address is not supported yet; no metrics are served");
+    }
+    if args.syslog {
+        warn!("--syslog is not supported; the log goes to stderr");
+    }
+    info!(
+        builds = 0,
+        max_builds = loaded.config.concurrent,
+        "Configuration loaded"
+    );
+}
+
+fn signals() -> Result<mpsc::Receiver<Signal>, CliError> {
+    let (sender, receiver) = mpsc::channel(8);
+    let kinds = [
+        (SignalKind::quit(), Signal::Quit),
+        (SignalKind::terminate(), Signal::Terminate),
+        (SignalKind::interrupt(), Signal::Interrupt),
+        (SignalKind::hangup(), Signal::Hangup),
+    ];
+    for (kind, what) in kinds {
+        let mut stream = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() && sender.send(what).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
+
+/// The configuration file and the environment it is read with.
+struct File {
+    path: PathBuf,
+    placeholders: Placeholders,
+}
+
+impl ReadConfig for File {
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        gantry_config::load(&self.path, &self.placeholders)
+    }
+
+    fn modified(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.path).ok()?.modified().ok()
+    }
+}

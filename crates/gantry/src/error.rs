@@ -1,0 +1,56 @@
+//! How a command fails: what, and what to do about it.
+
+use std::io::Write as _;
+
+/// A failed command. Printed once, at the end.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// A sentence and hints.
+    Plain {
+        /// What failed.
+        message: String,
+        /// What to do.
+        hints: Vec<String>,
+    },
+    /// A report with places in a source text.
+    Report(miette::Report),
+}
+
+impl CliError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Plain {
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        match self {
+            Self::Plain { message, mut hints } => {
+                hints.push(hint.into());
+                Self::Plain { message, hints }
+            }
+            report @ Self::Report(_) => report,
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        let mut stderr = std::io::stderr().lock();
+        let printed = match self {
+            Self::Plain { message, hints } => writeln!(stderr, "error: {message}").and_then(|()| {
+                hints
+                    .iter()
+                    .try_for_each(|hint| writeln!(stderr, "hint: {hint}"))
+            }),
+            Self::Report(report) => writeln!(stderr, "{report:?}"),
+        };
+        // Nobody is left to tell that stderr is closed.
+        printed.ok();
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

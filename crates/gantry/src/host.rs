@@ -1,0 +1,164 @@
+//! Facts of this process and its host, read once.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use gantry_config::{Config, GantryConfig, Placeholders};
+use gantry_engine::{Endpoint, EngineError, HttpEngine, SharedEngine};
+use gantry_executor::{Environment, HelperBinary};
+use gantry_gitlab::Product;
+use gantry_plan::HostFacts;
+use gantry_runner::{ConnectEngine, EngineSettings};
+
+/// Reference of the helper image that this version looks for.
+const HELPER_IMAGE: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
+/// The helper image as a file, beside the program or below its prefix.
+const PACKAGED_HELPER_IMAGE: &str = "gantry-helper-image.tar";
+
+/// Own version and the peer release it stands for.
+pub(crate) fn long_version() -> &'static str {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (compatible with GitLab Runner 19.4.0)"
+    )
+}
+
+/// The process environment, for placeholders in the config.
+pub(crate) fn placeholders() -> Placeholders {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect::<BTreeMap<_, _>>()
+}
+
+/// One variable of the process environment; empty counts as unset.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where the config is when nobody says (config-toml §1).
+pub(crate) fn default_config() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/etc/gitlab-runner/config.toml");
+    }
+    home()
+        .unwrap_or_default()
+        .join(".gitlab-runner/config.toml")
+}
+
+/// The user's home.
+pub(crate) fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
+}
+
+/// This machine's name.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
+}
+
+/// What servers are told about this program.
+pub(crate) fn product(gantry: &GantryConfig) -> Product {
+    Product::compatible_with(&gantry.compatible_version, &revision(gantry))
+}
+
+fn revision(gantry: &GantryConfig) -> String {
+    gantry
+        .compatible_revision
+        .clone()
+        .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+}
+
+/// Facts that plans depend on.
+pub(crate) fn facts(gantry: &GantryConfig, system_id: String, state_id: String) -> HostFacts {
+    let product = product(gantry);
+    HostFacts {
+        name: host_name(),
+        system_id,
+        state_id,
+        version: gantry.compatible_version.clone(),
+        revision: revision(gantry),
+        executable_arch: format!("{}/{}", product.platform, product.architecture),
+        helper_image: HELPER_IMAGE.to_owned(),
+        log_driver: gantry.log_driver,
+    }
+}
+
+/// What all jobs of this process share.
+pub(crate) fn environment(config: &Config) -> Environment {
+    let helpers = gantry_tools::Helpers::with_files(config.gantry.helper_binary.clone());
+    Environment {
+        helper_binaries: Arc::new(move |architecture| {
+            let found = helpers
+                .helper_for(architecture)
+                .map_err(|error| error.to_string())?;
+            let hash = found.sha256().to_owned();
+            let read = move || found.bytes().map_err(std::io::Error::other);
+            Ok(HelperBinary {
+                hash,
+                read: Arc::new(read),
+            })
+        }),
+        packaged_helper_image: packaged_helper_image(),
+        docker_config: docker_config(),
+    }
+}
+
+fn packaged_helper_image() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?;
+    [folder.to_owned(), folder.join("../lib/gantry")]
+        .into_iter()
+        .flat_map(|folder| {
+            let zst = folder.join(format!("{PACKAGED_HELPER_IMAGE}.zst"));
+            [folder.join(PACKAGED_HELPER_IMAGE), zst]
+        })
+        .find(|path| path.is_file())
+}
+
+fn docker_config() -> Option<PathBuf> {
+    let folder = variable("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| Some(home()?.join(".docker")))?;
+    let path = folder.join("config.json");
+    Path::is_file(&path).then_some(path)
+}
+
+/// Connects to real engines.
+pub(crate) struct RealEngines;
+
+#[async_trait::async_trait]
+impl ConnectEngine for RealEngines {
+    async fn connect(&self, settings: &EngineSettings) -> Result<SharedEngine, EngineError> {
+        connect(settings)
+    }
+}
+
+/// A client of the engine that the settings (or the environment) name. Opens nothing yet.
+pub(crate) fn connect(settings: &EngineSettings) -> Result<SharedEngine, EngineError> {
+    let endpoint = Endpoint::resolve(
+        settings.host.as_deref().unwrap_or_default(),
+        settings.tls_verify,
+        &settings
+            .tls_cert_path
+            .as_deref()
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        &variable,
+    )?;
+    Ok(Arc::new(HttpEngine::new(endpoint)?))
+}
+
+/// A random id of 16 hex digits.
+pub(crate) fn random_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

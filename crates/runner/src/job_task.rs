@@ -1,0 +1,663 @@
+//! One job from the server's answer to its last removed object, and the same from its journal after a restart.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use gantry_config::RunnerConfig;
+use gantry_executor::{
+    Accepted, ExecutorError, Job, Progress, Record, Verdict, Wish, conclude, unix_ms,
+};
+use gantry_gitlab::{
+    Coordinator, FinalOutcome, FinalPolicy, JobCalls, JobCredentials, JobUpdate, ReceivedJob,
+    ServerWish, TraceUpload, UpdateAnswer, UploadSettings, Verdict as FinalState,
+};
+use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, Outcome};
+use gantry_journal::{JobFolder, Journal, JournalError};
+use gantry_plan::{Inputs, LogPlan, Plan, Sources};
+use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceOptions};
+use rand::Rng as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    Phase,
+    engines::EngineSettings,
+    origin::{Origin, OriginError},
+    shared::{Counted, Listed, Shared},
+    slots::{Slot, TakenNumbers},
+};
+
+/// How long a verdict may stay undelivered before it is given up (design, "outbox").
+const OUTBOX_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// Pause between two rounds of removing what the engine will not let go.
+const REMOVE_PAUSE: Duration = Duration::from_secs(60);
+
+/// A job's resources in this process; freed one after the other as the job ends.
+pub(crate) struct Claim {
+    pub(crate) slot: Option<Slot>,
+    pub(crate) counted: Option<Counted>,
+    pub(crate) numbers: TakenNumbers,
+}
+
+/// A job with its folder open.
+struct OpenJob {
+    origin: Origin,
+    runner: RunnerConfig,
+    credentials: JobCredentials,
+    coordinator: Coordinator,
+    folder: JobFolder,
+    journal: Journal<Record>,
+    trace: JobTrace,
+    progress: Progress,
+    log: LogPlan,
+    listed: Listed,
+    started: std::time::Instant,
+}
+
+/// Why a job's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Trace(#[from] gantry_trace::TraceError),
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error(transparent)]
+    Client(#[from] gantry_gitlab::ClientError),
+    #[error("the journal begins without an acceptance")]
+    NotAccepted,
+}
+
+/// Takes a received job: journal first, then the server's confirmation, then the work.
+pub(crate) async fn accept(
+    shared: Arc<Shared>,
+    runner: Arc<RunnerConfig>,
+    coordinator: Coordinator,
+    received: ReceivedJob,
+    slot: Slot,
+    counted: Counted,
+) {
+    let job_id = received.job.id;
+    let numbers = shared
+        .numbers
+        .take(&runner.unique_id(), received.job.job_info.project_id);
+    let credentials = JobCredentials::of(&received.job, shared.info(&runner));
+    let claim = Claim {
+        slot: Some(slot),
+        counted: Some(counted),
+        numbers,
+    };
+    let open = match create(&shared, &runner, &coordinator, &received, &claim).await {
+        Ok(open) => open,
+        Err(error) => {
+            error!(job = job_id, %error, "the job cannot be written down and is refused");
+            let verdict = FinalState::failed(FailureReason::RunnerSystemFailure, 0);
+            coordinator
+                .update_job(&credentials, &JobUpdate::finished(&verdict, None))
+                .await;
+            return;
+        }
+    };
+    let reply = coordinator
+        .update_job(&open.credentials, &JobUpdate::accept())
+        .await;
+    if let UpdateAnswer::Aborted(reason) = &reply.answer {
+        info!(
+            job = job_id,
+            ?reason,
+            "the server took the job back before it began"
+        );
+        forget(&open);
+        return;
+    }
+    if reply.canceling {
+        // Nothing was begun; the reason is sent as it is (coordinator-api §7.1).
+        let verdict = FinalState::failed(FailureReason::JobCanceled, 0);
+        coordinator
+            .update_job(&open.credentials, &JobUpdate::finished(&verdict, None))
+            .await;
+        forget(&open);
+        return;
+    }
+    work(shared, open, claim).await;
+}
+
+/// Takes a job up that an earlier process left.
+pub(crate) async fn take_up(shared: Arc<Shared>, folder: JobFolder) {
+    let key = folder.key();
+    let (open, claim) = match reopen(&shared, folder.clone()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            folder
+                .remove()
+                .unwrap_or_else(|error| warn!(%error, "an empty job folder stays"));
+            return;
+        }
+        Err(error) => {
+            match shared.state.set_aside(&folder) {
+                Ok(place) => {
+                    error!(job = key, %error, place = %place.display(), "a damaged job was set aside")
+                }
+                Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
+            }
+            return;
+        }
+    };
+    info!(
+        job = open.origin.payload.id,
+        "taking up a job of an earlier process"
+    );
+    if open.progress.verdict.is_none() {
+        let reply = open
+            .coordinator
+            .update_job(&open.credentials, &JobUpdate::accept())
+            .await;
+        if let UpdateAnswer::Aborted(reason) = &reply.answer {
+            info!(
+                job = open.origin.payload.id,
+                ?reason,
+                "the server no longer wants the job"
+            );
+            drop_job(&shared, open, claim).await;
+            return;
+        }
+    }
+    work(shared, open, claim).await;
+}
+
+async fn create(
+    shared: &Shared,
+    runner: &RunnerConfig,
+    coordinator: &Coordinator,
+    received: &ReceivedJob,
+    claim: &Claim,
+) -> Result<OpenJob, OpenError> {
+    let numbers = claim.numbers.get();
+    let origin = Origin::of(received, runner, numbers)?;
+    let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers);
+    let key = format!("{}-{}", runner.short_token(), received.job.id);
+    let folder = shared.state.create_job(&key)?;
+    let listed = shared.jobs.add(&key, received.job.id);
+    let (journal, _) = folder.journal::<Record>()?;
+    let now = unix_ms();
+    let accepted = Accepted {
+        origin: origin.to_journal()?,
+        log: log.clone(),
+        accepted_ms: now,
+        deadline_ms: now
+            .saturating_add(u64::try_from(received.job.timeout().as_millis()).unwrap_or(u64::MAX)),
+    };
+    let record = Record::Accepted(Box::new(accepted));
+    journal.append_synced(&record).await?;
+    let trace = JobTrace::create(folder.path(), trace_options(&log))?;
+    Ok(OpenJob {
+        credentials: JobCredentials::of(&received.job, shared.info(runner)),
+        coordinator: coordinator.clone(),
+        runner: origin.runner()?,
+        origin,
+        folder,
+        journal,
+        trace,
+        progress: Progress::of([record]),
+        log,
+        listed,
+        started: std::time::Instant::now(),
+    })
+}
+
+async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, Claim)>, OpenError> {
+    let (journal, records) = folder.journal::<Record>()?;
+    if records.is_empty() {
+        // The process died before the acceptance was written; the server has taken the job back.
+        return Ok(None);
+    }
+    let mut progress = Progress::of(records);
+    let Some(accepted) = &progress.accepted else {
+        return Err(OpenError::NotAccepted);
+    };
+    let log = accepted.log.clone();
+    let origin = Origin::from_journal(&accepted.origin)?;
+    let runner = origin.runner()?;
+    let listed = shared.jobs.add(&folder.key(), origin.payload.id);
+    let (trace, opened) = JobTrace::open(folder.path(), trace_options(&log))?;
+    if opened.records_lost > 0 {
+        warn!(
+            job = origin.payload.id,
+            records = opened.records_lost,
+            "part of the job log was not on the disk: the machine lost power"
+        );
+    }
+    if !progress.delivered && progress.verdict.is_none() {
+        journal.append(&Record::Resumed).await?;
+        progress.add(Record::Resumed);
+    }
+    let coordinator = shared.coordinator(&runner)?;
+    let unique_id = runner.unique_id();
+    let project = origin.payload.job_info.project_id;
+    let running = progress.verdict.is_none();
+    let claim = Claim {
+        slot: running.then(|| shared.slots.take_over()),
+        counted: if running {
+            shared.counts.try_add(&unique_id, None)
+        } else {
+            None
+        },
+        numbers: shared
+            .numbers
+            .take_back(&unique_id, project, origin.numbers()),
+    };
+    let open = OpenJob {
+        credentials: JobCredentials::of(&origin.payload, shared.info(&runner)),
+        coordinator,
+        runner,
+        origin,
+        folder,
+        journal,
+        trace,
+        progress,
+        log,
+        listed,
+        started: std::time::Instant::now(),
+    };
+    Ok(Some((open, claim)))
+}
+
+/// Runs the job to its verdict while its log goes out, delivers the verdict, removes everything.
+async fn work(shared: Arc<Shared>, mut open: OpenJob, mut claim: Claim) {
+    let payload = &open.origin.payload;
+    let job_id = payload.id;
+    info!(
+        job = job_id,
+        project = payload.job_info.project_id,
+        pipeline_id = payload.job_info.pipeline_id,
+        runner = open.runner.short_token(),
+        runner_name = open.runner.name,
+        repo_url = job_web_url(&open),
+        "Added job to processing list"
+    );
+    let (wishes, wish) = watch::channel(Wish::Run);
+    let settings = UploadSettings {
+        debug_trace: open.log.debug_trace,
+        dynamic_keepalive: dynamic_keepalive(&open),
+        budget: shared.budget.clone(),
+        ..UploadSettings::default()
+    };
+    let mut upload = TraceUpload::new(
+        open.coordinator.clone(),
+        open.credentials.clone(),
+        Arc::new(open.trace.clone()),
+        settings,
+        0,
+    );
+    let server = upload.wishes();
+    let stop_upload = CancellationToken::new();
+    let verdict = if let (Some(verdict), true) = (&open.progress.verdict, open.progress.delivered) {
+        verdict.clone()
+    } else {
+        let run = run(&shared, &mut open, wish);
+        let escalate = escalate(&shared, &wishes, server);
+        let result = tokio::select! {
+            (verdict, _) = async {
+                tokio::join!(
+                    async {
+                        let verdict = run.await;
+                        // The rest of the log goes with the final update.
+                        stop_upload.cancel();
+                        verdict
+                    },
+                    upload.run(&stop_upload)
+                )
+            } => verdict,
+            () = escalate => unreachable!("escalation goes on to the end of the job"),
+        };
+        match result {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                // The disk says no. The folder stays, and the next start takes the job up.
+                error!(job = job_id, %error, "the job cannot go on in this process");
+                return;
+            }
+        }
+    };
+    log_end(&open, &verdict);
+    if !open.progress.delivered {
+        deliver(&mut open, &mut claim, &mut upload, &verdict).await;
+    }
+    claim.slot = None;
+    claim.counted = None;
+    remove(&shared, open, claim).await;
+}
+
+/// Plans if need be, and walks the plan.
+async fn run(
+    shared: &Shared,
+    open: &mut OpenJob,
+    wish: watch::Receiver<Wish>,
+) -> Result<Verdict, ExecutorError> {
+    if let Some(verdict) = &open.progress.verdict {
+        return Ok(verdict.clone());
+    }
+    for (number, line) in open.log.header.iter().enumerate() {
+        open.trace
+            .line_once(&format!("header{number}"), Level::Print, line);
+    }
+    match prepare_job(shared, open).await? {
+        Ok(job) => job.run(wish).await,
+        Err(cause) => conclude(&open.journal, &open.trace, Some(cause)).await,
+    }
+}
+
+/// The job as the executor takes it, or why it cannot be started.
+async fn prepare_job(
+    shared: &Shared,
+    open: &mut OpenJob,
+) -> Result<Result<Job, Cause>, ExecutorError> {
+    let ignore = shared.config.borrow().gantry.ignore_unsupported.clone();
+    if open.progress.plan.is_none()
+        && let Some(cause) = gantry_plan::refusal(&open.origin.payload, &open.runner, |keyword| {
+            ignore.allows(keyword)
+        })
+    {
+        return Ok(Err(cause));
+    }
+    let settings = EngineSettings::of(&open.runner.docker);
+    let access = match shared.engines.get(&settings).await {
+        Ok(access) => access,
+        Err(error) if open.progress.plan.is_some() && error.is_unreachable() => {
+            // A job that runs is not lost because the engine comes up later than the runner.
+            match wait_for_engine(shared, open, &settings).await {
+                Ok(access) => access,
+                Err(cause) => return Ok(Err(cause)),
+            }
+        }
+        Err(error) => return Ok(Err(engine_cause(&settings, &error))),
+    };
+    let plan = match open.progress.plan.take() {
+        Some(plan) => plan,
+        None => {
+            let tls = open.origin.tls();
+            let inputs = Inputs {
+                payload: &open.origin.payload,
+                runner: &open.runner,
+                host: &shared.host,
+                engine: &access.facts,
+                numbers: open.origin.numbers(),
+                seed: rand::rng().random(),
+                tls: &tls,
+                correlation_id: Some(&open.origin.correlation_id),
+                sources: Sources::Git,
+            };
+            match gantry_plan::plan(&inputs) {
+                Ok(plan) => {
+                    open.journal
+                        .append(&Record::Planned(Box::new(plan.clone())))
+                        .await?;
+                    plan
+                }
+                Err(cause) => return Ok(Err(cause)),
+            }
+        }
+    };
+    Ok(Ok(executor_job(shared, open, plan, access)))
+}
+
+fn executor_job(
+    shared: &Shared,
+    open: &OpenJob,
+    plan: Plan,
+    access: gantry_executor::EngineAccess,
+) -> Job {
+    Job {
+        plan: Arc::new(plan),
+        journal: open.journal.clone(),
+        trace: open.trace.clone(),
+        progress: open.progress.clone(),
+        access,
+        environment: shared.environment.clone(),
+        working_tree: None,
+    }
+}
+
+async fn wait_for_engine(
+    shared: &Shared,
+    open: &OpenJob,
+    settings: &EngineSettings,
+) -> Result<gantry_executor::EngineAccess, Cause> {
+    let deadline = open
+        .progress
+        .accepted
+        .as_ref()
+        .map_or(0, |accepted| accepted.deadline_ms);
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match shared.engines.get(settings).await {
+            Ok(access) => return Ok(access),
+            Err(error) if error.is_unreachable() && unix_ms() < deadline => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            Err(error) => return Err(engine_cause(settings, &error)),
+        }
+    }
+}
+
+fn engine_cause(settings: &EngineSettings, error: &gantry_engine::EngineError) -> Cause {
+    match error {
+        gantry_engine::EngineError::Setup(message) => Cause::Configuration {
+            message: message.clone(),
+        },
+        _ => Cause::EngineUnreachable {
+            endpoint: settings
+                .host
+                .clone()
+                .unwrap_or_else(|| "the default endpoint".to_owned()),
+            message: error.to_string(),
+        },
+    }
+}
+
+/// Turns what the server wants and what the process does into wishes of the job. Never returns.
+async fn escalate(
+    shared: &Shared,
+    wishes: &watch::Sender<Wish>,
+    mut server: watch::Receiver<ServerWish>,
+) {
+    let mut phase = shared.phase.clone();
+    loop {
+        let wish = match (*phase.borrow_and_update(), &*server.borrow_and_update()) {
+            (_, ServerWish::Abort(_)) => Wish::Abort,
+            (Phase::Forceful { signal }, _) => Wish::Interrupt { signal },
+            (_, ServerWish::Cancel) => Wish::Cancel,
+            (_, ServerWish::Run) => Wish::Run,
+        };
+        wishes.send_if_modified(|old| std::mem::replace(old, wish) != wish);
+        tokio::select! {
+            Ok(()) = phase.changed() => {}
+            Ok(()) = server.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+/// Delivers the verdict: within the retry limit while the slot is held, then from the outbox.
+async fn deliver(
+    open: &mut OpenJob,
+    claim: &mut Claim,
+    upload: &mut TraceUpload<Coordinator>,
+    verdict: &Verdict,
+) {
+    let job_id = open.origin.payload.id;
+    let known = &open.origin.payload.features.failure_reasons;
+    let outcome = match &verdict.cause {
+        None => Outcome::Success,
+        Some(cause) => Outcome::Failed(cause.clone()),
+    };
+    let state = FinalState::of(&outcome, known);
+    let stop = CancellationToken::new();
+    let mut settled = FinalOutcome::GaveUp { why: String::new() };
+    if claim.slot.is_some() {
+        let policy = FinalPolicy::slot(open.runner.job_status_final_update_retry_limit);
+        settled = upload.final_update(&state, &policy, &stop).await;
+        if let FinalOutcome::GaveUp { why } = &settled {
+            let kind = if verdict.cause.is_none() {
+                "Success"
+            } else {
+                "Fail"
+            };
+            error!(
+                job = job_id,
+                why, "Job trace termination {kind:?} failed; delivery goes on in the background"
+            );
+            claim.slot = None;
+            claim.counted = None;
+        }
+    }
+    if !settled.is_settled() {
+        let accepted_ms = open
+            .progress
+            .accepted
+            .as_ref()
+            .map_or(0, |accepted| accepted.accepted_ms);
+        let left = OUTBOX_LIMIT.saturating_sub(since(accepted_ms));
+        match tokio::time::timeout(
+            left,
+            upload.final_update(&state, &FinalPolicy::outbox(), &stop),
+        )
+        .await
+        {
+            Ok(outcome) => settled = outcome,
+            Err(_) => error!(
+                job = job_id,
+                "the verdict could not be delivered within 24 h and is given up"
+            ),
+        }
+    }
+    if let FinalOutcome::Closed(reason) = &settled {
+        info!(
+            job = job_id,
+            ?reason,
+            "the server wants nothing more of the job"
+        );
+    }
+    if let Err(error) = open.journal.append(&Record::Delivered).await {
+        warn!(job = job_id, %error, "that the verdict was delivered cannot be written down; it may be sent again");
+    }
+    open.progress.delivered = true;
+}
+
+/// Removes what the job made, however long the engine takes, then the folder, then frees its numbers.
+async fn remove(shared: &Shared, open: OpenJob, claim: Claim) {
+    let job_id = open.origin.payload.id;
+    let plan = match open.progress.plan.clone() {
+        Some(plan) => Some(plan),
+        // Planned in this process: the journal has it.
+        None => open
+            .folder
+            .journal::<Record>()
+            .ok()
+            .and_then(|(_, records)| Progress::of(records).plan),
+    };
+    if let Some(plan) = plan {
+        let settings = EngineSettings::of(&open.runner.docker);
+        loop {
+            if let Ok(access) = shared.engines.get(&settings).await
+                && executor_job(shared, &open, plan.clone(), access)
+                    .remove()
+                    .await
+            {
+                break;
+            }
+            warn!(
+                job = job_id,
+                "objects of the job are still there; trying again in a minute"
+            );
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
+    }
+    if let Err(error) = open.folder.remove() {
+        warn!(job = job_id, %error, "the job's folder cannot be removed");
+    }
+    info!(
+        job = job_id,
+        builds = shared.slots.used(),
+        max_builds = shared.slots.limit(),
+        "Removed job from processing list"
+    );
+    drop((open.listed, claim));
+}
+
+/// The server took the job away while no process looked: stop and remove, report nothing.
+async fn drop_job(shared: &Shared, mut open: OpenJob, claim: Claim) {
+    if let Some(plan) = open.progress.plan.take() {
+        let settings = EngineSettings::of(&open.runner.docker);
+        if let Ok(access) = shared.engines.get(&settings).await {
+            executor_job(shared, &open, plan.clone(), access)
+                .stop()
+                .await;
+        }
+        open.progress.plan = Some(plan);
+    }
+    remove(shared, open, claim).await;
+}
+
+fn forget(open: &OpenJob) {
+    if let Err(error) = open.folder.remove() {
+        warn!(job = open.origin.payload.id, %error, "the job's folder cannot be removed");
+    }
+}
+
+fn trace_options(log: &LogPlan) -> TraceOptions {
+    TraceOptions {
+        phrases: log
+            .masks
+            .phrases
+            .iter()
+            .map(|phrase| Phrase::secret(phrase.as_bytes()))
+            .collect(),
+        token_prefixes: log.masks.token_prefixes.clone(),
+        timestamps: log.timestamps,
+        sections: log.sections,
+        limit_bytes: log.limit_bytes,
+        clock: Clock::system(),
+    }
+}
+
+fn dynamic_keepalive(open: &OpenJob) -> bool {
+    let variables = open.origin.payload.variables.iter().cloned().collect();
+    FeatureFlags::resolve(&open.runner.feature_flags, &variables)
+        .0
+        .is_on(FeatureFlag::UseDynamicTraceForceSendInterval)
+}
+
+fn job_web_url(open: &OpenJob) -> String {
+    gantry_plan::job_url(&open.origin.payload)
+}
+
+fn log_end(open: &OpenJob, verdict: &Verdict) {
+    let job = open.origin.payload.id;
+    let duration_s = open.started.elapsed().as_secs_f64();
+    match &verdict.cause {
+        None => info!(job, duration_s, "Job succeeded"),
+        Some(cause) => {
+            let exit_code = cause.exit_code().unwrap_or(0);
+            let failure_reason = cause.reason().as_str();
+            warn!(
+                job,
+                duration_s,
+                failure_reason,
+                exit_code,
+                "Job failed: {}",
+                cause.message()
+            );
+        }
+    }
+}
+
+fn since(ms: u64) -> Duration {
+    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+    then.elapsed().unwrap_or_default()
+}

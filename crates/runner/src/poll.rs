@@ -1,0 +1,241 @@
+//! Asks for jobs: one loop per runner entry and permitted request, a slot before each request, fair among all entries.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gantry_config::RunnerConfig;
+use gantry_gitlab::{
+    CallFailure, HealthSettings, JobRequest, JobRequestAnswer, JobUpdate, Poll, RunnerHealth,
+    Verdict,
+};
+use gantry_gitlab::{JobCalls as _, JobCredentials};
+use gantry_job::FailureReason;
+use gantry_job::{FeatureFlag, FeatureFlags};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
+use tracing::{error, warn};
+
+use crate::{
+    adaptive::{AdaptiveConcurrency, Brought},
+    job_task,
+    shared::Shared,
+};
+
+/// A runner entry that is polled. Its loops share this.
+pub(crate) struct PolledRunner {
+    /// The entry as of now; `None` once it is gone from the config.
+    entry: watch::Receiver<Option<Arc<RunnerConfig>>>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    health: RunnerHealth,
+    adaptive: AdaptiveConcurrency,
+}
+
+impl PolledRunner {
+    pub(crate) fn new(entry: watch::Receiver<Option<Arc<RunnerConfig>>>) -> Self {
+        let settings = entry
+            .borrow()
+            .as_deref()
+            .map(health_settings)
+            .unwrap_or_default();
+        let state = State {
+            health: RunnerHealth::new(settings, Instant::now()),
+            adaptive: AdaptiveConcurrency::default(),
+        };
+        Self {
+            entry,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A reload clears health (config-toml §1 "Hot reload").
+    pub(crate) fn reloaded(&self) {
+        let settings = self
+            .entry
+            .borrow()
+            .as_deref()
+            .map(health_settings)
+            .unwrap_or_default();
+        self.lock().health = RunnerHealth::new(settings, Instant::now());
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn health_settings(entry: &RunnerConfig) -> HealthSettings {
+    HealthSettings {
+        limit: entry.unhealthy_requests_limit,
+        interval: entry.unhealthy_interval,
+    }
+}
+
+/// Polls for jobs until the entry is gone or the process stops polling. `number` counts the loops of one entry from 0.
+pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number: usize) {
+    let stopped = shared.phase_is(|phase| !phase.polls());
+    tokio::pin!(stopped);
+    let mut entry = runner.entry.clone();
+    loop {
+        let Some(config) = entry.borrow_and_update().clone() else {
+            return;
+        };
+        let again = tokio::select! {
+            biased;
+            _ = &mut stopped => return,
+            again = once(&shared, &runner, &config, number) => again,
+        };
+        match again {
+            Again::Now => {}
+            Again::After(pause) => {
+                tokio::select! {
+                    _ = &mut stopped => return,
+                    () = sleep(pause) => {}
+                    () = runner.changed.notified() => {}
+                    changed = entry.changed() => if changed.is_err() { return },
+                }
+            }
+        }
+    }
+}
+
+enum Again {
+    Now,
+    After(Duration),
+}
+
+/// One request, if the runner may ask at all.
+async fn once(
+    shared: &Arc<Shared>,
+    runner: &PolledRunner,
+    config: &Arc<RunnerConfig>,
+    number: usize,
+) -> Again {
+    let interval = shared.config.borrow().check_interval;
+    if number >= allowed_requests(runner, config) {
+        return Again::After(interval);
+    }
+    match runner.lock().health.poll(Instant::now()) {
+        Poll::Yes => {}
+        Poll::Forced => {
+            warn!(
+                runner = config.short_token(),
+                "Runner {:?} is not healthy, but check for a new job will be forced!",
+                config.unique_id()
+            );
+        }
+        Poll::NotFor(rest) => return Again::After(rest),
+    }
+    let unique_id = config.unique_id();
+    let counted = loop {
+        // Registered before the look, so that no change is missed.
+        let changed = shared.counts.changed();
+        match shared.counts.try_add(&unique_id, config.limit) {
+            Some(counted) => break counted,
+            None => changed.await,
+        }
+    };
+    let slot = shared.slots.take().await;
+    let coordinator = match shared.coordinator(config) {
+        Ok(coordinator) => coordinator,
+        Err(error) => {
+            error!(runner = config.short_token(), %error, "Checking for jobs... client error");
+            unhealthy(runner, config);
+            return Again::After(interval);
+        }
+    };
+    let entries = shared.config.borrow().usable_runners().count();
+    let request = JobRequest {
+        info: shared.info(config),
+        system_id: shared.host.system_id.clone(),
+        // A held request keeps a slot: with more entries than slots, others would wait for it.
+        echo_last_update: entries <= shared.slots.limit(),
+        session: None,
+    };
+    let reply = coordinator.request_job(&request).await;
+    let brought = match (&reply.answer, reply.throttled) {
+        (_, true) => Brought::Throttled,
+        (JobRequestAnswer::Job(_) | JobRequestAnswer::Unreadable(_), false) => Brought::Job,
+        _ => Brought::Nothing,
+    };
+    runner
+        .lock()
+        .adaptive
+        .record(brought, config.request_concurrency);
+    if reply.answer.is_healthy() {
+        runner.lock().health.healthy(Instant::now());
+    } else {
+        unhealthy(runner, config);
+    }
+    match reply.answer {
+        JobRequestAnswer::Job(received) => {
+            let task = job_task::accept(
+                Arc::clone(shared),
+                Arc::clone(config),
+                coordinator,
+                *received,
+                slot,
+                counted,
+            );
+            shared.tasks.spawn(task);
+            if config.strict_check_interval {
+                Again::After(interval)
+            } else {
+                Again::Now
+            }
+        }
+        JobRequestAnswer::Unreadable(unreadable) => {
+            error!(
+                runner = config.short_token(),
+                error = unreadable.error,
+                "a job could not be read and is refused"
+            );
+            if let Some((id, token)) = unreadable.credentials {
+                let credentials = JobCredentials {
+                    id,
+                    token,
+                    info: request.info,
+                };
+                let verdict = Verdict::failed(FailureReason::RunnerSystemFailure, 0);
+                coordinator
+                    .update_job(&credentials, &JobUpdate::finished(&verdict, None))
+                    .await;
+            }
+            Again::After(interval)
+        }
+        JobRequestAnswer::NoJob
+        | JobRequestAnswer::Forbidden { .. }
+        | JobRequestAnswer::Unavailable
+        | JobRequestAnswer::Failed(CallFailure::Client(_) | _) => Again::After(interval),
+    }
+}
+
+fn allowed_requests(runner: &PolledRunner, config: &RunnerConfig) -> usize {
+    let hard = config.request_concurrency;
+    let flags = FeatureFlags::of_runner(&config.feature_flags);
+    if flags.is_on(FeatureFlag::UseAdaptiveRequestConcurrency) {
+        runner.lock().adaptive.limit(hard)
+    } else {
+        hard
+    }
+}
+
+fn unhealthy(runner: &PolledRunner, config: &RunnerConfig) {
+    if let Some(pause) = runner.lock().health.unhealthy() {
+        error!(
+            runner = config.short_token(),
+            "Runner {:?} is unhealthy and will be disabled for {} seconds!",
+            config.unique_id(),
+            pause.as_secs()
+        );
+    }
+}

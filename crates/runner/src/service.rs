@@ -1,0 +1,353 @@
+//! The service: brings all parts together and leads them through the life of the process.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use gantry_config::{Config, ConfigError, Loaded, OnStop, RunnerConfig};
+use gantry_executor::Environment;
+use gantry_gitlab::{Coordinators, Product, UploadBudget};
+use gantry_journal::StateFolder;
+use gantry_plan::HostFacts;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::{
+    ConnectEngine, Phase, Signal,
+    engines::Engines,
+    job_task,
+    poll::{self, PolledRunner},
+    shared::{JobTable, RunnerCounts, Shared},
+    slots::{NumberTable, Slots},
+    sweep,
+};
+
+/// How often the config file's time is looked at (config-toml §1).
+const RELOAD_CHECK: Duration = Duration::from_secs(3);
+
+/// Reads the configuration file; the process' environment is the reader's business.
+pub trait ReadConfig: Send + Sync + 'static {
+    /// The file as it is now.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn load(&self) -> Result<Loaded, ConfigError>;
+    /// Time of its last change; `None` when there is none.
+    fn modified(&self) -> Option<SystemTime>;
+}
+
+/// What the service is made of.
+pub struct Options {
+    /// The configuration, loaded already.
+    pub loaded: Loaded,
+    /// How to load it again.
+    pub reader: Arc<dyn ReadConfig>,
+    /// The state folder, locked.
+    pub state: StateFolder,
+    /// How to reach engines.
+    pub engines: Arc<dyn ConnectEngine>,
+    /// Helper binaries, images, credentials.
+    pub environment: Environment,
+    /// What the server is told about this program.
+    pub product: Product,
+    /// Facts of the host.
+    pub host: HostFacts,
+    /// Folder of certificates by host name.
+    pub certs: Option<PathBuf>,
+    /// `--on-stop`; wins over the config.
+    pub on_stop: Option<OnStop>,
+    /// Signals, as they come.
+    pub signals: mpsc::Receiver<Signal>,
+    /// Called with each configuration that becomes active, for log level and format.
+    pub on_reload: Box<dyn Fn(&Config) + Send + Sync>,
+}
+
+/// How the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done. Exit code 0.
+    Clean,
+    /// Jobs were left running for the next start. Exit code 0.
+    Detached,
+    /// `shutdown_timeout` was not enough. Exit code 1.
+    TimedOut,
+    /// A second signal. Exit code 1.
+    Forced {
+        /// The signal.
+        signal: Signal,
+    },
+    /// The configuration became one that cannot be run (`concurrent < 1`). Exit code 1.
+    BadConfig,
+}
+
+/// Runs until told to stop.
+pub async fn run(options: Options) -> Exit {
+    let Options {
+        loaded,
+        reader,
+        state,
+        engines,
+        environment,
+        product,
+        host,
+        certs,
+        on_stop,
+        mut signals,
+        on_reload,
+    } = options;
+    let config = Arc::new(loaded.config);
+    let modified = loaded.modified;
+    let (config_sender, config_receiver) = watch::channel(Arc::clone(&config));
+    let (phase_sender, phase) = watch::channel(Phase::Running);
+    let state_id = state.id().to_owned();
+    let shared = Arc::new(Shared {
+        config: config_receiver,
+        phase,
+        engines: Engines::new(engines, state_id),
+        state,
+        environment,
+        coordinators: Coordinators::new(product.clone(), None),
+        product,
+        host,
+        certs,
+        slots: Slots::new(config.concurrent),
+        numbers: NumberTable::default(),
+        counts: RunnerCounts::default(),
+        jobs: JobTable::default(),
+        tasks: TaskTracker::new(),
+        budget: UploadBudget::default(),
+    });
+    take_up_jobs(&shared);
+    let sweep = tokio::spawn(sweep::run(Arc::clone(&shared)));
+    let mut pollers = Pollers::default();
+    pollers.set(&shared, &config);
+    let mut reload = Reload {
+        reader,
+        modified,
+        sender: config_sender,
+        on_reload,
+    };
+    let mut checks = interval(RELOAD_CHECK);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+    let exit = loop {
+        tokio::select! {
+            signal = signals.recv() => {
+                let Some(signal) = signal else { std::future::pending().await };
+                if signal == Signal::Hangup {
+                    match reload.load() {
+                        Reloaded::Changed(config) => pollers.set(&shared, &config),
+                        Reloaded::Kept => {}
+                        Reloaded::Fatal => break Exit::BadConfig,
+                    }
+                    continue;
+                }
+                let on_stop = on_stop.unwrap_or(shared.config.borrow().gantry.on_stop);
+                let next = shared.phase().after(signal, on_stop);
+                if next == shared.phase() {
+                    continue;
+                }
+                announce(next, signal);
+                phase_sender.send_replace(next);
+                break drain(&shared, &phase_sender, &mut signals, on_stop).await;
+            }
+            _ = checks.tick() => {
+                if reload.is_due() {
+                    match reload.load() {
+                        Reloaded::Changed(config) => pollers.set(&shared, &config),
+                        Reloaded::Kept => {}
+                        Reloaded::Fatal => break Exit::BadConfig,
+                    }
+                }
+            }
+        }
+    };
+    sweep.abort();
+    match exit {
+        Exit::Clean => info!("All workers stopped. Can exit now!"),
+        Exit::Detached => info!(
+            jobs = shared.jobs.len(),
+            "jobs are left running for the next start"
+        ),
+        Exit::TimedOut => error!("shutdown timed out"),
+        Exit::Forced { signal } => error!("forced exit with stop signal: {}", signal.name()),
+        Exit::BadConfig => {}
+    }
+    exit
+}
+
+/// Takes up what an earlier process left, before the first poll: numbers and slots are theirs.
+fn take_up_jobs(shared: &Arc<Shared>) {
+    match shared.state.jobs() {
+        Ok(folders) => {
+            for folder in folders {
+                shared
+                    .tasks
+                    .spawn(job_task::take_up(Arc::clone(shared), folder));
+            }
+        }
+        Err(error) => error!(%error, "jobs of an earlier process cannot be looked for"),
+    }
+}
+
+/// Waits for the end after the first stop signal, obeying further ones.
+async fn drain(
+    shared: &Arc<Shared>,
+    phase: &watch::Sender<Phase>,
+    signals: &mut mpsc::Receiver<Signal>,
+    on_stop: OnStop,
+) -> Exit {
+    shared.tasks.close();
+    loop {
+        let now = shared.phase();
+        let budget = shared.config.borrow().shutdown_timeout;
+        let ended = async {
+            match now {
+                Phase::Detached => Exit::Detached,
+                Phase::Forceful { .. } => match timeout(budget, shared.tasks.wait()).await {
+                    Ok(()) => Exit::Clean,
+                    Err(_) => Exit::TimedOut,
+                },
+                Phase::Running | Phase::Graceful | Phase::Forced { .. } => {
+                    shared.tasks.wait().await;
+                    Exit::Clean
+                }
+            }
+        };
+        tokio::select! {
+            exit = ended => return exit,
+            Some(signal) = signals.recv() => {
+                let next = now.after(signal, on_stop);
+                if next == now {
+                    continue;
+                }
+                announce(next, signal);
+                phase.send_replace(next);
+                if let Phase::Forced { .. } = next {
+                    return Exit::Forced { signal };
+                }
+            }
+        }
+    }
+}
+
+fn announce(phase: Phase, signal: Signal) {
+    match phase {
+        Phase::Graceful => info!(
+            signal = signal.name(),
+            "Starting graceful shutdown, waiting for builds to finish"
+        ),
+        Phase::Forceful { .. } => {
+            warn!(
+                "[shutdown] To stop gracefully send SIGQUIT instead of {}",
+                signal.name()
+            );
+            warn!(signal = signal.name(), "Starting forceful shutdown");
+        }
+        Phase::Detached => info!(signal = signal.name(), "Detaching from running jobs"),
+        Phase::Running | Phase::Forced { .. } => {}
+    }
+}
+
+struct Reload {
+    reader: Arc<dyn ReadConfig>,
+    modified: Option<SystemTime>,
+    sender: watch::Sender<Arc<Config>>,
+    on_reload: Box<dyn Fn(&Config) + Send + Sync>,
+}
+
+enum Reloaded {
+    Changed(Arc<Config>),
+    Kept,
+    Fatal,
+}
+
+impl Reload {
+    fn is_due(&self) -> bool {
+        let modified = self.reader.modified();
+        modified.is_some() && modified != self.modified
+    }
+
+    /// Loads; a broken file leaves the old configuration active and is not read again until it changes.
+    fn load(&mut self) -> Reloaded {
+        self.modified = self.reader.modified();
+        match self.reader.load() {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    warn!("{warning}");
+                }
+                let config = Arc::new(loaded.config);
+                (self.on_reload)(&config);
+                self.sender.send_replace(Arc::clone(&config));
+                info!(
+                    runners = config.runners.len(),
+                    concurrent = config.concurrent,
+                    "Configuration loaded"
+                );
+                Reloaded::Changed(config)
+            }
+            Err(error) if error.ends_the_process() => {
+                error!(%error, "the configuration cannot be run");
+                Reloaded::Fatal
+            }
+            Err(error) => {
+                error!(%error, "the changed configuration is not used; the old one stays active");
+                Reloaded::Kept
+            }
+        }
+    }
+}
+
+/// The polling loops, by runner entry.
+#[derive(Default)]
+struct Pollers {
+    by_entry: BTreeMap<(String, usize), Polled>,
+}
+
+struct Polled {
+    entry: watch::Sender<Option<Arc<RunnerConfig>>>,
+    runner: Arc<PolledRunner>,
+    loops: usize,
+}
+
+impl Pollers {
+    /// Brings the loops in line with a configuration: new entries get some, changed ones are told, gone ones end.
+    fn set(&mut self, shared: &Arc<Shared>, config: &Config) {
+        shared.slots.resize(config.concurrent);
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        let mut kept = BTreeMap::new();
+        for entry in config.usable_runners() {
+            let occurrence = seen.entry(entry.unique_id()).or_default();
+            let key = (entry.unique_id(), *occurrence);
+            *occurrence += 1;
+            let mut polled = self.by_entry.remove(&key).unwrap_or_else(|| {
+                let (sender, receiver) = watch::channel(Some(Arc::clone(entry)));
+                let runner = Arc::new(PolledRunner::new(receiver));
+                Polled {
+                    entry: sender,
+                    runner,
+                    loops: 0,
+                }
+            });
+            polled.entry.send_replace(Some(Arc::clone(entry)));
+            polled.runner.reloaded();
+            while polled.loops < entry.request_concurrency {
+                let poll = poll::poll(Arc::clone(shared), Arc::clone(&polled.runner), polled.loops);
+                tokio::spawn(poll);
+                polled.loops += 1;
+            }
+            kept.insert(key, polled);
+        }
+        for (_, gone) in std::mem::replace(&mut self.by_entry, kept) {
+            gone.entry.send_replace(None);
+            gone.runner.reloaded();
+        }
+    }
+}

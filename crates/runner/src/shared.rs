@@ -1,0 +1,215 @@
+//! What all tasks of the service share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use gantry_config::{Config, RunnerConfig};
+use gantry_executor::Environment;
+use gantry_gitlab::{
+    ClientError, Connection, Coordinator, Coordinators, Product, RunnerInfo, TlsFiles, UploadBudget,
+};
+use gantry_journal::StateFolder;
+use gantry_plan::HostFacts;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    Phase,
+    engines::Engines,
+    slots::{NumberTable, Slots},
+};
+
+pub(crate) struct Shared {
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) state: StateFolder,
+    pub(crate) engines: Engines,
+    pub(crate) environment: Environment,
+    pub(crate) coordinators: Coordinators,
+    pub(crate) product: Product,
+    pub(crate) host: HostFacts,
+    pub(crate) certs: Option<std::path::PathBuf>,
+    pub(crate) slots: Slots,
+    pub(crate) numbers: NumberTable,
+    pub(crate) counts: RunnerCounts,
+    pub(crate) jobs: JobTable,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) budget: UploadBudget,
+}
+
+impl Shared {
+    /// The client of a runner entry.
+    pub(crate) fn coordinator(&self, runner: &RunnerConfig) -> Result<Coordinator, ClientError> {
+        let tls = TlsFiles {
+            ca_file: runner.tls_ca_file.clone(),
+            cert_file: runner.tls_cert_file.clone(),
+            key_file: runner.tls_key_file.clone(),
+        };
+        let tls = match (&self.certs, host_of(&runner.url)) {
+            (Some(certs), Some(host)) => tls.discover(certs, host),
+            _ => tls,
+        };
+        let connection = Connection {
+            tls,
+            max_age: self.config.borrow().connection_max_age,
+            ..Connection::new(runner.url.clone(), runner.token.clone())
+        };
+        self.coordinators.get(&connection)
+    }
+
+    /// The `info` block of a runner entry.
+    pub(crate) fn info(&self, runner: &RunnerConfig) -> Arc<RunnerInfo> {
+        let mut info = RunnerInfo::docker(&self.product);
+        if let Some(shell) = &runner.shell {
+            info.shell.clone_from(shell);
+        }
+        info.labels.clone_from(&runner.labels);
+        Arc::new(info)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Resolves when the phase fits.
+    pub(crate) async fn phase_is(&self, fits: impl Fn(Phase) -> bool) -> Phase {
+        let mut phase = self.phase.clone();
+        match phase
+            .wait_for(|phase| fits(*phase))
+            .await
+            .map(|phase| *phase)
+        {
+            Ok(phase) => phase,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split('/').next()?;
+    let host = authority.rsplit('@').next()?;
+    if let Some(end) = host.strip_prefix('[').and_then(|host| host.find(']')) {
+        return host.get(1..=end);
+    }
+    host.split(':').next()
+}
+
+/// Jobs and requests in flight per runner, for `limit`.
+#[derive(Default, Clone)]
+pub(crate) struct RunnerCounts {
+    counts: Arc<Mutex<BTreeMap<String, usize>>>,
+    changed: Arc<tokio::sync::Notify>,
+}
+
+/// One job or request of a runner; counts until dropped.
+pub(crate) struct Counted {
+    of: RunnerCounts,
+    runner: String,
+}
+
+impl RunnerCounts {
+    /// Counts one more if the limit allows.
+    pub(crate) fn try_add(&self, runner: &str, limit: Option<usize>) -> Option<Counted> {
+        let mut counts = self.lock();
+        let count = counts.entry(runner.to_owned()).or_default();
+        if limit.is_some_and(|limit| *count >= limit) {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            of: self.clone(),
+            runner: runner.to_owned(),
+        })
+    }
+
+    /// Resolves after some count went down since this call.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let changed = Arc::clone(&self.changed).notified_owned();
+        let mut changed = Box::pin(changed);
+        changed.as_mut().enable();
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(count) = self.of.lock().get_mut(&self.runner) {
+            *count = count.saturating_sub(1);
+        }
+        self.of.changed.notify_waiters();
+    }
+}
+
+/// Jobs whose folder exists: their objects are not leftovers.
+#[derive(Default, Clone)]
+pub(crate) struct JobTable {
+    jobs: Arc<Mutex<BTreeMap<String, i64>>>,
+}
+
+/// A job in the table; leaves it when dropped.
+pub(crate) struct Listed {
+    table: JobTable,
+    key: String,
+}
+
+impl JobTable {
+    pub(crate) fn add(&self, key: &str, job_id: i64) -> Listed {
+        self.lock().insert(key.to_owned(), job_id);
+        Listed {
+            table: self.clone(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// Whether a job of this id has a folder.
+    pub(crate) fn has_job(&self, job_id: &str) -> bool {
+        self.lock().values().any(|id| id.to_string() == job_id)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.table.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("https://gitlab.example.com/x", Some("gitlab.example.com"))]
+    #[case("http://user@host:8080", Some("host"))]
+    #[case("http://[::1]:8080/", Some("::1"))]
+    #[case("nonsense", None)]
+    fn the_host_of_a_url_has_no_port(#[case] url: &str, #[case] host: Option<&str>) {
+        assert_eq!(host_of(url), host);
+    }
+
+    #[test]
+    fn a_limit_counts_jobs_and_requests() {
+        let counts = RunnerCounts::default();
+        let first = counts.try_add("r", Some(1)).unwrap();
+        assert!(counts.try_add("r", Some(1)).is_none());
+        assert!(counts.try_add("other", Some(1)).is_some());
+        drop(first);
+        assert!(counts.try_add("r", Some(1)).is_some());
+    }
+}
