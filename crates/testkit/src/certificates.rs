@@ -2,7 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 /// A certificate authority that nobody trusts until told to.
@@ -14,7 +14,7 @@ pub struct TestCa {
 /// A certificate with its key, both PEM.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate, alone.
+    /// The certificate, and what is presented after it.
     pub certificate: String,
     /// Its PKCS#8 key.
     pub key: String,
@@ -28,10 +28,23 @@ impl TestCa {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key for the authority");
-        let mut params = params(name, &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority(name);
         let certificate = params.self_signed(&key).expect("an authority");
+        Self {
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// An authority that this one vouches for.
+    ///
+    /// # Panics
+    /// If the key cannot be made.
+    #[must_use]
+    pub fn sub_authority(&self, name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key for the authority");
+        let params = authority(name);
+        let certificate = params.signed_by(&key, &self.issuer).expect("an authority");
         Self {
             pem: certificate.pem(),
             issuer: Issuer::new(params, key),
@@ -63,15 +76,35 @@ impl TestCa {
 
 impl Identity {
     /// A certificate that vouches for itself; `ca` marks it as an authority, as `openssl req -x509` does.
-    ///
-    /// # Panics
-    /// If a name cannot stand in a certificate.
     #[must_use]
     pub fn self_signed(names: &[&str], ca: bool) -> Self {
+        Self::vouched_by_itself(names, ca, false)
+    }
+
+    /// As [`self_signed`](Self::self_signed), out of date since 2001.
+    #[must_use]
+    pub fn expired(names: &[&str], ca: bool) -> Self {
+        Self::vouched_by_itself(names, ca, true)
+    }
+
+    /// Certificate and others to present after it.
+    #[must_use]
+    pub fn with_chain(mut self, others: &[&str]) -> Self {
+        for other in others {
+            self.certificate.push_str(other);
+        }
+        self
+    }
+
+    fn vouched_by_itself(names: &[&str], ca: bool, expired: bool) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = params(names.first().unwrap_or(&"nobody"), names);
         if ca {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        if expired {
+            params.not_before = date_time_ymd(2000, 1, 1);
+            params.not_after = date_time_ymd(2001, 1, 1);
         }
         let certificate = params.self_signed(&key).expect("a certificate");
         Self {
@@ -79,6 +112,13 @@ impl Identity {
             key: key.serialize_pem(),
         }
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = params(name, &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 fn params(common_name: &str, names: &[&str]) -> CertificateParams {

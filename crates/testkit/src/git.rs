@@ -170,7 +170,11 @@ impl State {
 }
 
 impl Handler for State {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+    async fn handle(
+        self: Arc<Self>,
+        _: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Hangup> {
         let credentials = basic_credentials(&request);
         let path = request
             .uri()

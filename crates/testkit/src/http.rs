@@ -45,6 +45,7 @@ impl std::error::Error for Hangup {}
 pub(crate) trait Handler: Send + Sync + 'static {
     fn handle(
         self: Arc<Self>,
+        peer: SocketAddr,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Hangup>> + Send;
 }
@@ -141,17 +142,17 @@ async fn accept<H: Handler>(
         };
         tokio::select! {
             accepted = open.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok((stream, peer)) = accepted else { continue };
                 // Answers are small and measured by the millisecond.
                 stream.set_nodelay(true).ok();
                 let tls = tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let handler = Arc::clone(&handler);
                 connections.spawn(async move {
                     match tls {
-                        None => serve(stream, handler).await,
+                        None => serve(stream, peer, handler).await,
                         Some(tls) => {
                             if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
-                                serve(stream, handler).await;
+                                serve(stream, peer, handler).await;
                             }
                         }
                     }
@@ -177,8 +178,12 @@ async fn goes_down(wanted: &mut watch::Receiver<Wanted>) -> bool {
         .is_ok()
 }
 
-async fn serve<H: Handler>(stream: impl AsyncRead + AsyncWrite + Unpin, handler: Arc<H>) {
-    let service = service_fn(move |request| Arc::clone(&handler).handle(request));
+async fn serve<H: Handler>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    handler: Arc<H>,
+) {
+    let service = service_fn(move |request| Arc::clone(&handler).handle(peer, request));
     // An error here is a client that went away, or a hang-up on purpose.
     hyper::server::conn::http1::Builder::new()
         .half_close(false)

@@ -1,5 +1,6 @@
 //! From the wire to the book and back, with faults in between.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -16,13 +17,18 @@ use super::{Endpoint, RecordedRequest, State};
 use crate::http::{Body, Handler, Hangup, cut, empty, full, set_header};
 
 impl Handler for State {
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+    async fn handle(
+        self: Arc<Self>,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Hangup> {
         let (head, body) = request.into_parts();
         let (endpoint, job) = Endpoint::of(&head.method, head.uri.path());
         let mut record = RecordedRequest {
             number: 0,
             at: SystemTime::now(),
             instant: Instant::now(),
+            peer,
             endpoint,
             job,
             method: head.method,

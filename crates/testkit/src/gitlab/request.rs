@@ -1,5 +1,6 @@
 //! What came over the wire.
 
+use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct RecordedRequest {
     pub at: SystemTime,
     /// The same on the steady clock.
     pub instant: Instant,
+    /// Where it came from; requests of one connection have the same.
+    pub peer: SocketAddr,
     /// What it asked for.
     pub endpoint: Endpoint,
     /// Job id in the path.
