@@ -110,10 +110,7 @@ fn circle(
     // Each stuck variable needs a stuck one, so the walk comes back to where it was.
     let mut walk = vec![stuck];
     let mut at = stuck;
-    loop {
-        let Some(&next) = needs[at].iter().find(|&&need| missing[need] > 0) else {
-            break;
-        };
+    while let Some(&next) = needs[at].iter().find(|&&need| missing[need] > 0) {
         if let Some(begin) = walk.iter().position(|&seen| seen == next) {
             walk.drain(..begin);
             break;

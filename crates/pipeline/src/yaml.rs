@@ -56,7 +56,8 @@ pub struct Node {
     pub value: Value,
     /// Explicit tag, e.g. `!reference`.
     pub tag: Option<Tag>,
-    /// Where it stands, without its tag and anchor. An alias stands where its anchor does.
+    /// Where it stands, without its tag and anchor, and a block scalar without its `|` or `>`. An
+    /// alias stands where its anchor does.
     pub span: Span,
     /// How it was written.
     pub style: Style,

@@ -15,7 +15,7 @@ use crate::yaml::{Entry, Map, Node};
 
 /// Lines, variables and services that all jobs together may inherit. A file of thousands of jobs
 /// and thousands of global variables would fill the memory.
-const MOST_INHERITED: usize = 2_000_000;
+const MOST_INHERITED: usize = 300_000;
 
 /// Longest name of a job, in characters.
 const LONGEST_JOB_NAME: usize = 255;

@@ -9,7 +9,7 @@ use super::scalar::{self, Typed};
 use super::{Document, Entry, Limits, Map, Node, Style, Tag, Value};
 use crate::problem::{Problem, ProblemKind};
 use crate::source::{Position, Source, Span};
-use crate::suggest::did_you_mean;
+use crate::suggest::nearest;
 
 mod syntax;
 
@@ -198,6 +198,7 @@ impl<'a> Composer<'a> {
                 let tag = tag.map(|tag| self.tag(&tag, span));
                 let style = scalar_style(style);
                 let span = self.scalar_span(span, style);
+                self.check_indentation(span);
                 let value = self.scalar(&text, style, tag.as_ref(), span);
                 self.finish(Node::new(value, tag, span, style), anchor)
             }
@@ -232,6 +233,9 @@ impl<'a> Composer<'a> {
         let start = self.span(span);
         if let Some(tag) = &tag {
             self.check_collection_tag(tag);
+        }
+        if style == StructureStyle::Flow {
+            self.check_indentation(start);
         }
         if self.open.len() >= self.limits.depth {
             return self.too_deep(start);
@@ -302,10 +306,12 @@ impl<'a> Composer<'a> {
     }
 
     fn unresolved(&mut self, name: &str, span: Span) -> Result<(), Stop> {
-        let help =
-            did_you_mean(name, self.anchor_names.iter().map(String::as_str)).unwrap_or_else(|| {
+        let help = match nearest(name, self.anchor_names.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `*{near}`?"),
+            None => {
                 format!("an anchor `&{name}` must stand before it, in the same file and document")
-            });
+            }
+        };
         let problem = self
             .at(
                 ProblemKind::Undefined,
@@ -348,21 +354,32 @@ impl<'a> Composer<'a> {
             Some(Content::Seq(items)) => items.push(finished.node),
             Some(Content::Map(map)) => match map.key.take() {
                 None => map.key = Some(finished.node),
-                Some(key) => return self.entry(key, finished),
+                Some(key) => return self.entry(&key, finished),
             },
         }
         Ok(())
     }
 
-    fn entry(&mut self, key: Arc<Node>, value: Finished) -> Result<(), Stop> {
+    fn entry(&mut self, key: &Arc<Node>, value: Finished) -> Result<(), Stop> {
         let is_merge = key.as_str() == Some("<<")
             && key
                 .tag_name()
                 .is_none_or(|name| name.strip_prefix(CORE) != Some("str"));
         if let Some(maps) = is_merge.then(|| merge_sources(&value)).flatten() {
-            return self.merge(&key, &maps);
+            return self.merge(key, &maps);
         }
-        if KeyId::of(&key).is_none() {
+        if key.is_null() && key.span.start == key.span.end {
+            let problem = self
+                .at(
+                    ProblemKind::Syntax,
+                    key.span,
+                    "not YAML: a key is missing before the colon",
+                )
+                .label("nothing before the colon");
+            self.problem(problem);
+            return Ok(());
+        }
+        if KeyId::of(key).is_none() {
             let message = format!("a key must be text, not {}", key.what());
             let problem = self
                 .at(ProblemKind::Type, key.span, message)
@@ -374,7 +391,7 @@ impl<'a> Composer<'a> {
             return Ok(());
         };
         let old = map.set(Entry {
-            key: Arc::clone(&key),
+            key: Arc::clone(key),
             value: value.node,
             merged_at: None,
         });
@@ -509,6 +526,43 @@ impl<'a> Composer<'a> {
             format!("the tag `{name}` is not allowed"),
         );
         self.problem(problem);
+    }
+
+    /// Refuses a tab where libyaml does and YAML 1.2 does not: before a node that begins a line or
+    /// follows a dash.
+    fn check_indentation(&mut self, span: Span) {
+        let in_flow = self
+            .open
+            .last()
+            .is_some_and(|open| open.style == Style::Flow);
+        let before = self
+            .source
+            .text()
+            .as_bytes()
+            .get(..span.start.byte)
+            .unwrap_or_default();
+        let blanks = before
+            .iter()
+            .rev()
+            .take_while(|byte| matches!(byte, b' ' | b'\t'))
+            .count();
+        let (before, blanks) = before.split_at(before.len() - blanks);
+        let indents = matches!(before.last(), None | Some(b'\n' | b'-'));
+        if in_flow || span.start == span.end || !indents {
+            return;
+        }
+        if let Some(tab) = blanks.iter().position(|byte| *byte == b'\t') {
+            let place = self.source.span_at(before.len() + tab);
+            let problem = self
+                .at(
+                    ProblemKind::Syntax,
+                    place,
+                    "not YAML: a tab in the indentation",
+                )
+                .label("this tab")
+                .help("indent with spaces, not with tabs");
+            self.problem(problem);
+        }
     }
 
     fn tag(&self, tag: &granit_parser::Tag, span: &granit_parser::Span) -> Tag {

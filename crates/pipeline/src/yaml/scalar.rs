@@ -221,13 +221,21 @@ fn sexagesimal(text: &str) -> Option<Value> {
     if !(first_fits && rest_fits && fraction_fits) {
         return None;
     }
+    // Ruby reads a part as far as it is a number: to a double `_`.
+    let leading = |digits: &str| {
+        digits
+            .split("__")
+            .next()
+            .unwrap_or_default()
+            .replace('_', "")
+    };
     let weight = [3600, 60, 1];
     if let Some(fraction) = fraction {
         let mut sum = 0.0;
         for (index, part) in parts.iter().enumerate() {
-            let mut digits = part.replace('_', "");
-            if index + 1 == parts.len() {
-                digits = format!("{digits}.{}", fraction.replace('_', ""));
+            let mut digits = leading(part);
+            if index + 1 == parts.len() && !fraction.starts_with('_') {
+                digits = format!("{digits}.{}", leading(fraction));
             }
             sum += digits.trim_end_matches('.').parse::<f64>().ok()? * f64::from(weight[index]);
         }
@@ -235,7 +243,7 @@ fn sexagesimal(text: &str) -> Option<Value> {
     }
     let mut sum: i128 = 0;
     for (part, weight) in parts.iter().zip(weight) {
-        let number: i128 = part.replace('_', "").parse().ok()?;
+        let number: i128 = leading(part).parse().ok()?;
         sum = sum.checked_add(number.checked_mul(i128::from(weight))?)?;
     }
     Some(whole_number(sum))

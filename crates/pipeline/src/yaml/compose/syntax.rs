@@ -59,7 +59,8 @@ fn hint(kind: &ErrorKind) -> Option<&'static str> {
         | ErrorKind::ExpectedFlowMappingSeparator
         | ErrorKind::ExpectedFlowSequenceSeparator
         | ErrorKind::MismatchedFlowCollectionEnd { .. }
-        | ErrorKind::MisplacedFlowCollectionEnd => {
+        | ErrorKind::MisplacedFlowCollectionEnd
+        | ErrorKind::InvalidColonPlacement => {
             "check the brackets; a text that begins with `[` or `{` needs quotes"
         }
         ErrorKind::UnexpectedCharacter {
