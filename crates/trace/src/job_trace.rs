@@ -232,6 +232,14 @@ impl JobTrace {
         self.lock().begin_replay(source);
     }
 
+    /// From now on [`JobTrace::write`] gets this source's bytes from [`Position::consumed`] of each
+    /// stream on: for a source that keeps its output until it is consumed, after its connection
+    /// was lost. Bytes held back in memory are forgotten (they come again). After
+    /// [`JobTrace::open`] this is how every source stands.
+    pub fn begin_at_position(&self, source: &str) {
+        self.lock().begin_at_position(source);
+    }
+
     /// Adds phrases while the job runs: secrets resolved late, the start mark of the next stage.
     pub fn add_phrases(&self, phrases: impl IntoIterator<Item = Phrase>) {
         self.lock().add_phrases(phrases);

@@ -278,6 +278,29 @@ fn positions_count_raw_bytes_per_container_and_stream() {
 }
 
 #[test]
+fn a_source_that_keeps_its_output_goes_on_at_the_consumed_place() {
+    let folder = TempDir::new().unwrap();
+    let trace = JobTrace::create(folder.path(), options()).unwrap();
+    let raw = b"one\ntwo three\n";
+    trace.write("agent", Stream::Stdout, &raw[..8]).unwrap();
+    for _ in 0..2 {
+        trace.begin_at_position("agent");
+        let place = usize::try_from(trace.position("agent", Stream::Stdout).consumed).unwrap();
+        assert_eq!(place, 4);
+        trace
+            .write("agent", Stream::Stdout, &raw[place..10])
+            .unwrap();
+    }
+    drop(trace);
+    let (trace, _) = JobTrace::open(folder.path(), options()).unwrap();
+    trace.write("agent", Stream::Stdout, &raw[4..]).unwrap();
+    assert_eq!(
+        joined_lines(text(&trace).as_bytes())["01O"],
+        "one\ntwo three\n"
+    );
+}
+
+#[test]
 fn a_replay_that_differs_goes_on_at_a_common_line_and_says_so() {
     let folder = TempDir::new().unwrap();
     let trace = JobTrace::create(folder.path(), options()).unwrap();

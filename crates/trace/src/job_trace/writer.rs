@@ -301,9 +301,14 @@ impl Writer {
         }
     }
 
+    /// Goes back to what the spool knows of a source.
+    pub(super) fn begin_at_position(&mut self, source: &str) {
+        self.streams.retain(|live| live.source != source);
+    }
+
     /// Goes back to what the spool knows of a source, and skips that much of what comes.
     pub(super) fn begin_replay(&mut self, source: &str) {
-        self.streams.retain(|live| live.source != source);
+        self.begin_at_position(source);
         for stream in Stream::ALL {
             let Some(cursor) = self.spool.stream(source, stream) else {
                 continue;

@@ -186,7 +186,9 @@ proptest! {
     ) {
         let whole = run(false, &[&raw]);
         prop_assert_eq!(run(false, &pieces(&raw, &sizes)), whole.clone());
-        prop_assert!(!whole.contains("secret"));
+        // A mark that vanishes may bring two halves together.
+        let marked = raw.windows(MARK.len()).any(|part| part == MARK.as_bytes());
+        prop_assert!(marked || !whole.contains("secret"));
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn lives(streams: usize) -> impl Strategy<Value = Vec<(Vec<Step>, bool, prop::sa
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_log_with_timestamps_is_whole_after_deaths_at_any_byte(
