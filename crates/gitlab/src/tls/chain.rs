@@ -73,3 +73,60 @@ fn push_pem(pem: &mut String, certificate: &CertificateDer<'_>) {
     }
     pem.push_str("-----END CERTIFICATE-----");
 }
+
+#[cfg(test)]
+mod tests {
+    use gantry_testkit::TestCa;
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    fn der(pem: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+    }
+
+    /// PEM as rcgen writes it, so that both can be compared.
+    fn joined(parts: &[&str]) -> String {
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|part| part.replace("\r\n", "\n").trim().to_owned())
+            .collect();
+        parts.join("\n")
+    }
+
+    #[test]
+    fn the_chain_goes_from_the_leaf_over_what_was_presented_to_the_root() {
+        let root = TestCa::new("Root");
+        let (upper, other) = (root.sub_authority("Upper"), TestCa::new("Other"));
+        let lower = upper.sub_authority("Lower");
+        let leaf = lower.issue(&["gitlab.example.com"]).certificate;
+        let roots = [der(other.pem()), der(root.pem())];
+        // Out of order, and with one that has nothing to do with it.
+        let presented = [leaf.as_str(), upper.pem(), other.pem(), lower.pem()].map(der);
+        assert_eq!(
+            chain_pem(&presented, &roots),
+            joined(&[&leaf, lower.pem(), upper.pem(), root.pem()])
+        );
+        // The root is not known: as far as it goes.
+        assert_eq!(
+            chain_pem(&presented, &roots[..1]),
+            joined(&[&leaf, lower.pem(), upper.pem()])
+        );
+        // The server presents its root itself.
+        let presented = [leaf.as_str(), lower.pem(), upper.pem(), root.pem()].map(der);
+        assert_eq!(
+            chain_pem(&presented, &roots),
+            joined(&[&leaf, lower.pem(), upper.pem(), root.pem()])
+        );
+    }
+
+    #[test]
+    fn no_certificate_is_no_text_and_garbage_is_passed_on_as_it_is() {
+        assert_eq!(chain_pem(&[], &[]), "");
+        let garbage = CertificateDer::from(vec![1, 2, 3]);
+        assert_eq!(
+            chain_pem(&[garbage], &[]),
+            "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----"
+        );
+    }
+}
