@@ -120,7 +120,8 @@ pub enum ToAgent {
         #[serde(default)]
         from: Offsets,
     },
-    /// Ask for the state only; answered at once.
+    /// Ask for the state only; answered at once. (Of a stage that is attached here and over, [`StageState::Done`] comes once, after
+    /// the output.)
     Query {
         /// Stage attempt.
         id: String,

@@ -88,7 +88,7 @@ impl Shared {
 }
 
 /// Runs until TERM, INT, QUIT or a shutdown message.
-pub(crate) fn run(socket: &Path) -> Result<(), AgentError> {
+pub(crate) fn run(sockets: &[PathBuf]) -> Result<(), AgentError> {
     // Before the first child, so that no end of one is missed.
     let mut signals =
         Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGQUIT]).map_err(AgentError::Signals)?;
@@ -96,10 +96,11 @@ pub(crate) fn run(socket: &Path) -> Result<(), AgentError> {
     set_child_subreaper(Some(getpid())).ok();
 
     umask(Mode::from_raw_mode(0o077));
-    let (listener, private) = listen(socket).map_err(|source| AgentError::Listen {
-        path: socket.to_owned(),
-        source,
-    })??;
+    let Listening {
+        listener,
+        socket,
+        private,
+    } = listen(sockets)?;
     // As in the peer: what the helper makes, the user of the build container may change.
     umask(Mode::empty());
 
@@ -142,7 +143,7 @@ pub(crate) fn run(socket: &Path) -> Result<(), AgentError> {
         }
     }
     end(&shared);
-    fs::remove_file(socket).ok();
+    fs::remove_file(&socket).ok();
     fs::remove_dir_all(&private).ok();
     Ok(())
 }
@@ -174,8 +175,32 @@ fn end(shared: &Shared) {
     }
 }
 
+struct Listening {
+    listener: UnixListener,
+    socket: PathBuf,
+    /// A directory for this process alone.
+    private: PathBuf,
+}
+
+/// Listens at the first place that can be used.
+fn listen(sockets: &[PathBuf]) -> Result<Listening, AgentError> {
+    let mut failure = None;
+    for socket in sockets {
+        match listen_at(socket) {
+            Ok(listening) => return listening,
+            Err(source) => {
+                failure.get_or_insert(AgentError::Listen {
+                    path: socket.clone(),
+                    source,
+                });
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| AgentError::Taken(PathBuf::new())))
+}
+
 /// Binds the socket and makes the private directory beside it.
-fn listen(socket: &Path) -> io::Result<Result<(UnixListener, PathBuf), AgentError>> {
+fn listen_at(socket: &Path) -> io::Result<Result<Listening, AgentError>> {
     if let Some(parent) = socket.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -191,7 +216,12 @@ fn listen(socket: &Path) -> io::Result<Result<(UnixListener, PathBuf), AgentErro
     let private = PathBuf::from(private);
     crate::files::remove(&private)?;
     fs::DirBuilder::new().mode(0o700).create(&private)?;
-    Ok(Ok((UnixListener::bind(socket)?, private)))
+    let listener = UnixListener::bind(socket)?;
+    Ok(Ok(Listening {
+        listener,
+        socket: socket.to_owned(),
+        private,
+    }))
 }
 
 fn hostname() -> String {
@@ -202,36 +232,48 @@ fn hostname() -> String {
     }
 }
 
-/// What the image's git can do, asked once in the background.
+/// What there is to know of the image's git, asked once in the background.
 #[derive(Debug, Default)]
 struct Probe {
-    found: Mutex<Option<Option<String>>>,
+    found: Mutex<Option<Git>>,
     known: Condvar,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Git {
+    version: Option<String>,
+    programs: Option<PathBuf>,
 }
 
 impl Probe {
     fn fill(&self, processes: &Processes) {
-        let version = version(processes);
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(version);
+        let version = ask(processes, "--version");
+        let programs = version.as_ref().and_then(|_| ask(processes, "--exec-path"));
+        let git = Git {
+            version,
+            programs: programs.map(PathBuf::from),
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(git);
         self.known.notify_all();
     }
 
-    /// The answer of `git --version`, if it comes soon.
-    fn version(&self) -> Option<String> {
+    /// What is known soon.
+    fn git(&self) -> Git {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let (found, _) = self
             .known
             .wait_timeout_while(found, PROBE, |found| found.is_none())
             .unwrap_or_else(PoisonError::into_inner);
-        found.clone().flatten()
+        found.clone().unwrap_or_default()
     }
 }
 
-fn version(processes: &Processes) -> Option<String> {
+/// What git answers to an option.
+fn ask(processes: &Processes, option: &str) -> Option<String> {
     let (mut output, writer) = io::pipe().ok()?;
     let mut command = Command::new("git");
     command
-        .arg("--version")
+        .arg(option)
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(Stdio::null());
@@ -239,7 +281,7 @@ fn version(processes: &Processes) -> Option<String> {
     // It holds the write end, and would keep the pipe open.
     drop(command);
     let mut text = Vec::new();
-    io::copy(&mut io::Read::take(&mut output, 1000), &mut text).ok();
+    io::copy(&mut io::Read::take(&mut output, 4096), &mut text).ok();
     let status = processes.wait(pid);
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     (status == 0 && !text.is_empty()).then_some(text)

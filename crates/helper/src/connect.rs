@@ -7,7 +7,7 @@
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::PathBuf,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc::{RecvTimeoutError, Sender, channel},
@@ -35,8 +35,8 @@ pub(crate) enum ConnectError {
 }
 
 /// Runs until stdin or the socket ends.
-pub(crate) fn run(socket: &Path) -> Result<(), ConnectError> {
-    let from_agent = connect(socket)?;
+pub(crate) fn run(sockets: &[PathBuf]) -> Result<(), ConnectError> {
+    let from_agent = connect(sockets)?;
     let to_agent = from_agent.try_clone()?;
     let (ended, end) = channel();
     // 0: not writing; else milliseconds since the start at which the write in progress began, plus 1.
@@ -81,18 +81,23 @@ fn finish(ended: &Sender<()>) {
     ended.send(()).ok();
 }
 
-fn connect(socket: &Path) -> Result<UnixStream, ConnectError> {
+fn connect(sockets: &[PathBuf]) -> Result<UnixStream, ConnectError> {
     let start = Instant::now();
     loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => return Ok(stream),
-            Err(source) if start.elapsed() >= PATIENCE => {
-                return Err(ConnectError::NoAgent {
-                    path: socket.display().to_string(),
-                    source,
-                });
+        let mut failure = None;
+        for socket in sockets {
+            match UnixStream::connect(socket) {
+                Ok(stream) => return Ok(stream),
+                // The first place is the usual one.
+                Err(source) => {
+                    let path = socket.display().to_string();
+                    failure.get_or_insert(ConnectError::NoAgent { path, source });
+                }
             }
-            Err(_) => thread::sleep(PAUSE),
+        }
+        match failure {
+            Some(failure) if start.elapsed() >= PATIENCE => return Err(failure),
+            _ => thread::sleep(PAUSE),
         }
     }
 }

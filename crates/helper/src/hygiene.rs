@@ -4,16 +4,19 @@
 //! git is run. More than the peer removes: all locks and not only the usual ones, `commondir` and `config.worktree` (which name
 //! configuration elsewhere), attributes and grafts, and a `.git` that is a link or a file.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use gantry_agent::ObjectFormat;
 
 use crate::{files, git_config};
 
-/// Single locks and the hook that would run on checkout; removed even when the configuration is to be kept.
-const STALE: [&str; 2] = ["hooks/post-checkout", "objects/maintenance.lock"];
+/// Runs on checkout; removed even when the configuration is to be kept.
+const CHECKOUT_HOOK: (&str, &str) = ("hooks", "post-checkout");
 /// Directories of `.git` whose own locks go.
-const LOCKED: [&str; 4] = ["", "objects/info", "objects/pack", "reftable"];
+const LOCKED: [&str; 5] = ["", "objects", "objects/info", "objects/pack", "reftable"];
 /// Directories of `.git` whose locks go at any depth.
 const LOCKED_TREES: [&str; 2] = ["refs", "logs"];
 /// Everything that could make git run or read something planted.
@@ -39,14 +42,13 @@ pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) 
             remove_below(&git, name)?;
         }
     }
-    for name in STALE {
-        remove_below(&git, name)?;
+    if let Some(hooks) = real_below(&git, CHECKOUT_HOOK.0) {
+        files::remove(&hooks.join(CHECKOUT_HOOK.1))?;
     }
-    for name in LOCKED {
-        remove_locks(&git.join(name), false)?;
-    }
-    for name in LOCKED_TREES {
-        remove_locks(&git.join(name), true)?;
+    for (names, deep) in [(&LOCKED[..], false), (&LOCKED_TREES[..], true)] {
+        for dir in names.iter().filter_map(|name| real_below(&git, name)) {
+            remove_locks(&dir, deep)?;
+        }
     }
     Ok(())
 }
@@ -90,6 +92,18 @@ fn remove_below(dir: &Path, name: &str) -> io::Result<()> {
     files::remove(&dir.join(name))
 }
 
+/// A directory below another one, if no part of the way is a link.
+fn real_below(dir: &Path, name: &str) -> Option<PathBuf> {
+    let mut path = dir.to_owned();
+    for part in name.split('/').filter(|part| !part.is_empty()) {
+        if !files::is_real_dir(&path) {
+            return None;
+        }
+        path.push(part);
+    }
+    files::is_real_dir(&path).then_some(path)
+}
+
 fn remove_locks(dir: &Path, deep: bool) -> io::Result<()> {
     for entry in files::entries(dir)? {
         if entry
@@ -107,7 +121,7 @@ fn remove_locks(dir: &Path, deep: bool) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, path::PathBuf};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -205,11 +219,14 @@ mod tests {
         place.plant("other/attributes");
         place.plant("other/x.lock");
         fs::create_dir_all(place.path("p/.git")).unwrap();
-        for name in ["info", "refs", "hooks", "config"] {
+        place.plant("other/info/x.lock");
+        for name in ["info", "refs", "hooks", "config", "objects"] {
             symlink(place.path("other"), place.path("p/.git").join(name)).unwrap();
         }
         place.clean(true);
-        assert!(place.path("other/attributes").exists() && place.path("other/x.lock").exists());
+        for name in ["other/attributes", "other/x.lock", "other/info/x.lock"] {
+            assert!(place.path(name).exists(), "{name}");
+        }
         assert!(
             !files::exists(&place.path("p/.git/hooks"))
                 && !files::exists(&place.path("p/.git/config"))

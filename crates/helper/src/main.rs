@@ -21,21 +21,24 @@ use std::{
     process::ExitCode,
 };
 
-/// Where the agent listens unless told otherwise. Not below `/tmp`, which users mount from the host.
+/// Where the agent listens unless told otherwise. Private to the container; `/tmp` may be mounted from the host.
 const DEFAULT_SOCKET: &str = "/run/gantry-agent.sock";
+/// Where it listens if that is not writable (image with a user of its own, read-only root). The name holds the number of the
+/// container's mount namespace, because containers may share these.
+const OTHER_PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
 
 const USAGE: &str = "\
 usage: gantry-helper agent [--socket PATH]     do the helper stages of a job (main process of a helper container)
        gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
        gantry-helper --version
 
-PATH is /run/gantry-agent.sock unless given; its directory must be private to the container.
+PATH is /run/gantry-agent.sock unless given, or a place in /dev/shm or /tmp where that is not writable.
 ";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Agent { socket: PathBuf },
-    Connect { socket: PathBuf },
+    Agent { sockets: Vec<PathBuf> },
+    Connect { sockets: Vec<PathBuf> },
     ReportEnv { socket: PathBuf },
     Version,
     Help,
@@ -50,8 +53,8 @@ fn main() -> ExitCode {
         }
     };
     let done = match command {
-        Command::Agent { socket } => agent::run(&socket).map_err(|error| error.to_string()),
-        Command::Connect { socket } => connect::run(&socket).map_err(|error| error.to_string()),
+        Command::Agent { sockets } => agent::run(&sockets).map_err(|error| error.to_string()),
+        Command::Connect { sockets } => connect::run(&sockets).map_err(|error| error.to_string()),
         Command::ReportEnv { socket } => {
             script::report_env(&socket).map_err(|error| error.to_string())
         }
@@ -75,10 +78,10 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let name = name.to_string_lossy().into_owned();
     let command = match name.as_str() {
         "agent" => Command::Agent {
-            socket: socket(&name, &mut args)?,
+            sockets: sockets(&name, &mut args)?,
         },
         "connect" => Command::Connect {
-            socket: socket(&name, &mut args)?,
+            sockets: sockets(&name, &mut args)?,
         },
         script::REPORT_ENV => {
             let socket = args
@@ -101,9 +104,10 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     }
 }
 
-fn socket(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<PathBuf, String> {
+/// The one that is named, or those to be tried in turn.
+fn sockets(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<Vec<PathBuf>, String> {
     let Some(arg) = args.next() else {
-        return Ok(PathBuf::from(DEFAULT_SOCKET));
+        return Ok(default_sockets());
     };
     let path = match arg.to_str() {
         Some("--socket") => args.next(),
@@ -116,9 +120,25 @@ fn socket(name: &str, args: &mut impl Iterator<Item = OsString>) -> Result<PathB
         }
     };
     match path {
-        Some(path) if !path.is_empty() => Ok(path.into()),
+        Some(path) if !path.is_empty() => Ok(vec![path.into()]),
         _ => Err(format!("{name}: --socket needs a path")),
     }
+}
+
+fn default_sockets() -> Vec<PathBuf> {
+    let mut sockets = vec![PathBuf::from(DEFAULT_SOCKET)];
+    // "mnt:[4026532345]"
+    let namespace = std::fs::read_link("/proc/self/ns/mnt").unwrap_or_default();
+    let number: String = namespace
+        .to_string_lossy()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    if !number.is_empty() {
+        let name = format!("gantry-agent-{number}.sock");
+        sockets.extend(OTHER_PLACES.map(|place| PathBuf::from(place).join(&name)));
+    }
+    sockets
 }
 
 fn print(text: &str) -> Result<(), String> {
@@ -134,6 +154,8 @@ fn complain(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Command, String> {
@@ -142,23 +164,27 @@ mod tests {
 
     #[test]
     fn the_socket_may_be_given_in_both_forms() {
-        let socket = PathBuf::from("/s");
+        let sockets = vec![PathBuf::from("/s")];
         assert_eq!(
             parsed(&["agent", "--socket", "/s"]),
             Ok(Command::Agent {
-                socket: socket.clone()
+                sockets: sockets.clone()
             })
         );
         assert_eq!(
             parsed(&["connect", "--socket=/s"]),
-            Ok(Command::Connect { socket })
+            Ok(Command::Connect { sockets })
         );
-        assert_eq!(
-            parsed(&["agent"]),
-            Ok(Command::Agent {
-                socket: DEFAULT_SOCKET.into()
-            })
-        );
+    }
+
+    #[test]
+    fn without_a_path_both_sides_try_the_same_places() {
+        let Ok(Command::Agent { sockets }) = parsed(&["agent"]) else {
+            panic!()
+        };
+        assert_eq!(sockets[0], Path::new(DEFAULT_SOCKET));
+        assert_eq!(sockets.len(), 3);
+        assert_eq!(parsed(&["connect"]), Ok(Command::Connect { sockets }));
     }
 
     #[test]

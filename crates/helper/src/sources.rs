@@ -290,7 +290,7 @@ fn checkout(stage: &Stage, request: &SourcesRequest, remote: &Remote) -> Result<
             .chain(flags.iter().cloned());
         stage.git(dir, arguments, "clean")?;
     }
-    if !request.lfs_skip && stage.git_status(dir, ["lfs", "version"], Show::Nothing)? == 0 {
+    if !request.lfs_skip && stage.has_git_command("lfs")? {
         stage.git(dir, ["lfs", "pull"], "lfs pull")?;
         stage.print("\n");
     }

@@ -124,6 +124,8 @@ pub(crate) struct Stage {
     pub(crate) environment: Environment,
     /// A directory nobody else can read, gone with the agent.
     pub(crate) private: PathBuf,
+    /// Where git keeps its programs, if that is known.
+    pub(crate) git_programs: Option<PathBuf>,
     processes: Arc<Processes>,
     control: Arc<Control>,
     stdout: PipeWriter,
@@ -149,6 +151,7 @@ impl Stage {
         Self {
             environment,
             private,
+            git_programs: None,
             processes,
             control,
             stdout,
@@ -213,6 +216,16 @@ impl Stage {
             .find(|file| executable(file))
     }
 
+    /// Whether git has a command that is a program of its own. Asking git takes longer where it has not, for then it looks for
+    /// similar ones.
+    pub(crate) fn has_git_command(&self, name: &str) -> Result<bool, StageError> {
+        let program = format!("git-{name}");
+        if let Some(programs) = &self.git_programs {
+            return Ok(executable(&programs.join(&program)) || self.find(&program).is_some());
+        }
+        Ok(self.git_status(None, [name, "version"], Show::Nothing)? == 0)
+    }
+
     /// Runs `git`.
     ///
     /// # Errors
@@ -267,7 +280,15 @@ impl Stage {
         show: Show,
     ) -> Result<i32, StageError> {
         let program = Path::new(command.get_program()).display().to_string();
-        let cannot = |error: io::Error| StageError::own(format!("cannot start {program}: {error}"));
+        let cannot = |error: io::Error| {
+            let why = match error.kind() {
+                io::ErrorKind::ArgumentListTooLong => {
+                    "the job's variables are too long together".into()
+                }
+                _ => error.to_string(),
+            };
+            StageError::own(format!("cannot start {program}: {why}"))
+        };
         command.env_clear().envs(&self.environment).stdin(stdin);
         match show {
             Show::All => {

@@ -95,7 +95,7 @@ fn greet(
         protocol,
         helper_version: env!("CARGO_PKG_VERSION").into(),
         hostname: shared.hostname.clone(),
-        git_version: shared.git.version(),
+        git_version: shared.git.git().version,
     });
     let cannot = |error: io::Error| Refusal(format!("cannot duplicate the socket: {error}"));
     let (for_state, for_writer) = (

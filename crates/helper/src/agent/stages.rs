@@ -143,6 +143,7 @@ fn work(
         out,
         err,
     );
+    stage.git_programs = shared.git.git().programs;
     // A mistake in here must not take the agent, and with it the job, along.
     let result =
         catch_unwind(AssertUnwindSafe(|| perform(&mut stage, request))).unwrap_or_else(|_| {

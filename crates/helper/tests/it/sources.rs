@@ -630,3 +630,69 @@ fn stale_files_of_a_former_job_are_removed_first() {
     agent.sources("1", wanted).ok();
     assert!(!stale.exists());
 }
+
+#[test]
+fn lfs_files_are_pulled_once_where_git_has_lfs() {
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("git-lfs");
+    fs::write(
+        &program,
+        "#!/bin/sh\necho \"lfs $* $GIT_LFS_SKIP_SMUDGE\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = Agent::start_with(|command| {
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", bin.path().display()));
+    });
+    let repository = Repository::new();
+    let done = agent.sources("1", request(&agent, &repository)).ok();
+    assert!(done.out().contains("lfs pull 1\n\n"), "{}", done.out());
+    let skipped = SourcesRequest {
+        lfs_skip: true,
+        ..request(&agent, &repository)
+    };
+    assert!(!agent.sources("2", skipped).ok().out().contains("lfs"));
+}
+
+#[test]
+fn a_request_of_many_megabytes_and_variables_beyond_the_system_s_limit_are_handled() {
+    let (agent, repository) = (Agent::start(), Repository::new());
+    let path = agent.tmp().join("BIG");
+    let content = "x".repeat(8 << 20);
+    let files = vec![FileVariable {
+        path: path.clone(),
+        content: content.as_str().into(),
+    }];
+    agent
+        .sources(
+            "1",
+            SourcesRequest {
+                files,
+                ..request(&agent, &repository)
+            },
+        )
+        .ok();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 8 << 20);
+    let variables = (0..100)
+        .map(|n| Variable {
+            key: format!("V{n}"),
+            value: content[..100_000].into(),
+        })
+        .collect();
+    let done = agent
+        .sources(
+            "2",
+            SourcesRequest {
+                variables,
+                ..request(&agent, &repository)
+            },
+        )
+        .failed(1);
+    assert!(
+        done.err()
+            .contains("the job's variables are too long together"),
+        "{}",
+        done.err()
+    );
+}
