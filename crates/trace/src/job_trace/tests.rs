@@ -278,6 +278,42 @@ fn positions_count_raw_bytes_per_container_and_stream() {
 }
 
 #[test]
+fn frames_of_one_read_are_one_piece_and_all_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let trace = JobTrace::create(folder.path(), options()).unwrap();
+    let long = vec![b'x'; 20_000];
+    let frames: &[(Stream, &[u8])] = &[
+        (Stream::Stdout, b"10%\r"),
+        (Stream::Stdout, b"done\n"),
+        (Stream::Stderr, b"note\n"),
+        (Stream::Stdout, &long),
+        (Stream::Stdout, b"\n"),
+        (Stream::Stdout, b"end\n"),
+    ];
+    trace.write_frames("c1", frames).unwrap();
+    trace.write_frames("c1", &[]).unwrap();
+    let log = text(&trace);
+    assert!(
+        log.starts_with("2026-01-02T03:04:05.123456Z 01O 10%\rdone\n"),
+        "{log:.200}"
+    );
+    let texts = joined_lines(log.as_bytes());
+    let long = String::from_utf8_lossy(&long);
+    assert_eq!(texts["01O"], format!("10%\rdone\n{long}\nend\n"));
+    assert_eq!(texts["01E"], "note\n");
+    let raw: Vec<u8> = frames
+        .iter()
+        .filter(|frame| frame.0 == Stream::Stdout)
+        .flat_map(|frame| frame.1.to_vec())
+        .collect();
+    let position = trace.position("c1", Stream::Stdout);
+    assert_eq!(
+        (position.consumed, position.raw_checksum),
+        (raw.len() as u64, crc32fast::hash(&raw))
+    );
+}
+
+#[test]
 fn a_source_that_keeps_its_output_goes_on_at_the_consumed_place() {
     let folder = TempDir::new().unwrap();
     let trace = JobTrace::create(folder.path(), options()).unwrap();

@@ -119,8 +119,23 @@ impl Writer {
     ) -> Result<(), TraceError> {
         self.ready()?;
         let stamp = Stamp::new(now);
-        for (stream, raw) in frames {
-            self.take(source, *stream, raw, &stamp, now);
+        // Many small frames cost less as one piece, and a line in pieces stays one line.
+        let mut joined = Vec::new();
+        for run in frames.chunk_by(|one, next| one.0 == next.0) {
+            let stream = run[0].0;
+            if let [(_, raw)] = run {
+                self.take(source, stream, raw, &stamp, now);
+                continue;
+            }
+            for (_, raw) in run {
+                if joined.len() + raw.len() > SLICE {
+                    self.take(source, stream, &joined, &stamp, now);
+                    joined.clear();
+                }
+                joined.extend_from_slice(raw);
+            }
+            self.take(source, stream, &joined, &stamp, now);
+            joined.clear();
         }
         self.commit_or_wait();
         Ok(())
