@@ -183,7 +183,7 @@ impl JobTrace {
 
     /// Takes raw output of a container in. `source` is the container's key: its id, or anything
     /// else that a restarted process can name again and that no other container of the job has.
-    /// Best in pieces of up to 64 KiB: each call makes one spool record.
+    /// Best in pieces of up to 64 KiB: each call makes at least one spool record.
     ///
     /// After [`JobTrace::begin_replay`] the bytes are those of the container's log from its first
     /// byte on, and what was consumed before is skipped.
@@ -199,8 +199,9 @@ impl JobTrace {
         })
     }
 
-    /// As [`JobTrace::write`] for many frames at once, in order, in one record: for readers that
-    /// take many small frames out of one read. All frames are of one source.
+    /// As [`JobTrace::write`] for many frames of one source at once, in order: for readers that take
+    /// many small frames out of one read. Neighbours of one stream are processed as one piece, and
+    /// records are written once per 32 KiB of output, not once per frame.
     ///
     /// # Errors
     /// As [`JobTrace::write`].
