@@ -5,6 +5,7 @@
 mod agent;
 mod cleanup;
 mod connect;
+mod environment;
 mod hostile;
 mod http;
 mod sources;
