@@ -221,6 +221,8 @@ impl Helper {
             request: request.clone(),
         };
         connection.send(&ToAgent::Run(Box::new(run))).await?;
+        // What this process got but has not consumed (held back for masking) comes again: the agent sends from there.
+        trace.begin_at_position(&source);
         let mut acknowledged: BTreeMap<AgentStream, u64> = BTreeMap::new();
         let cancel_over = sleep(Duration::from_secs(86400 * 365));
         tokio::pin!(cancel_over);

@@ -75,9 +75,15 @@ pub enum Step {
         previous_start: String,
     },
     /// The script is about to be sent.
-    Sending,
+    Sending {
+        /// Start marks in the container's output so far; one more proves that this script arrived whole.
+        marks: u32,
+    },
     /// The engine took the last byte of the script.
-    Sent,
+    Sent {
+        /// As in [`Step::Sending`].
+        marks: u32,
+    },
     /// The attempt is over.
     Ended(StageEnd),
 }

@@ -92,17 +92,17 @@ impl Walk {
                     self.rerun_in_new_container(stage, &state.id).await?;
                 }
             }
-            Some(Step::Sending) => {
+            Some(Step::Sending { marks }) => {
                 let (id, end) = self.adopt(stage, stop).await?;
-                if end.stopped.is_some() || self.mark_seen(&id, &mark) {
-                    return self.ended(stage, &id, &mark, &end, "").await;
+                if end.stopped.is_some() || self.marks(&id) > marks {
+                    return self.ended(stage, &id, marks, &end, "").await;
                 }
                 // The shell never saw the whole script, so none of it ran.
                 self.rerun_in_new_container(stage, &id).await?;
             }
-            Some(Step::Sent) => {
+            Some(Step::Sent { marks }) => {
                 let (id, end) = self.adopt(stage, stop).await?;
-                return self.ended(stage, &id, &mark, &end, "").await;
+                return self.ended(stage, &id, marks, &end, "").await;
             }
         }
         self.fresh(stage, attempt, &mark).await
@@ -179,6 +179,7 @@ impl Walk {
                 return Ok(StageEnd::Stopped(reason));
             }
         };
+        let marks = self.marks(&id);
         let Attached { mut stdin, output } = attached;
         let script = self.render(stage, mark);
         let run = Run {
@@ -191,10 +192,10 @@ impl Walk {
         let follow = run.follow(Some(Live { output, wait }), events, stop);
         tokio::pin!(follow);
         let send = async {
-            context.step(stage.index, attempt, Step::Sending).await?;
+            context.step(stage.index, attempt, Step::Sending { marks }).await?;
             // A container that does not read its stdin shows in how it ends, not here.
             if stdin.write_all(script.as_bytes()).await.is_ok() && stdin.shutdown().await.is_ok() {
-                context.step(stage.index, attempt, Step::Sent).await?;
+                context.step(stage.index, attempt, Step::Sent { marks }).await?;
             }
             Ok::<_, ExecutorError>(())
         };
@@ -207,7 +208,7 @@ impl Walk {
             }
         }?;
         let tail = run.tail();
-        self.ended(stage, &id, mark, &end, &tail).await
+        self.ended(stage, &id, marks, &end, &tail).await
     }
 
     /// Follows a run that an earlier process began.
@@ -244,7 +245,7 @@ impl Walk {
         &mut self,
         stage: &ScriptStage<'_>,
         id: &str,
-        mark: &str,
+        marks: u32,
         end: &RunEnd,
         tail: &str,
     ) -> Result<StageEnd, ExecutorError> {
@@ -255,7 +256,7 @@ impl Walk {
         let explanation = explain::run(&explain::Ended {
             end,
             memory: self.context.plan.build.spec.host.memory,
-            script_began: self.mark_seen(id, mark),
+            script_began: self.marks(id) > marks,
             entrypoint: self.has_entrypoint(),
             image: &self.context.plan.image_name,
             tail,
@@ -311,11 +312,9 @@ impl Walk {
         )
     }
 
-    fn mark_seen(&self, id: &str, _mark: &str) -> bool {
-        self.context
-            .trace
-            .position(id, Stream::Stdout)
-            .start_mark_seen
+    /// Start marks in the container's output so far.
+    fn marks(&self, id: &str) -> u32 {
+        self.context.trace.position(id, Stream::Stdout).start_marks
     }
 
     fn has_entrypoint(&self) -> bool {

@@ -56,8 +56,8 @@ pub enum Level {
 pub struct Written {
     /// Raw bytes of this stream, counted from its first, whose effect is in the spool.
     pub consumed: u64,
-    /// The start mark was found in this stream, now or before.
-    pub start_mark_seen: bool,
+    /// Start marks found in this stream, now and before.
+    pub start_marks: u32,
 }
 
 /// What the spool knows of one raw stream.
@@ -67,8 +67,8 @@ pub struct Position {
     pub consumed: u64,
     /// CRC32 of those raw bytes.
     pub raw_checksum: u32,
-    /// The start mark was found in this stream.
-    pub start_mark_seen: bool,
+    /// Start marks found in this stream.
+    pub start_marks: u32,
     /// [`JobTrace::close_source`] was called and nothing was written since.
     pub closed: bool,
 }

@@ -88,7 +88,7 @@ impl Phrase {
     }
 
     /// A start mark: the line a stage script prints first, to prove that it ran. It vanishes from
-    /// the log and the stream it was in reports it ([`Written::start_mark_seen`](crate::Written)).
+    /// the log and the stream it was in reports it ([`Written::start_marks`](crate::Written)).
     /// Give the whole line with its line break.
     #[must_use]
     pub fn start_mark(line: impl Into<Vec<u8>>) -> Self {

@@ -33,9 +33,9 @@ pub struct StreamState {
     /// The next header carries `+`.
     #[serde(rename = "c", default, skip_serializing_if = "std::ops::Not::not")]
     continuation: bool,
-    /// The start mark was in the stream.
-    #[serde(rename = "m", default, skip_serializing_if = "std::ops::Not::not")]
-    start_mark_seen: bool,
+    /// Start marks that were in the stream.
+    #[serde(rename = "m", default, skip_serializing_if = "is_default")]
+    start_marks: u32,
     /// The last consumed raw byte was no line break.
     #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
     in_line: bool,
@@ -48,10 +48,10 @@ pub struct StreamState {
 }
 
 impl StreamState {
-    /// The start mark was in the stream.
+    /// How many start marks were in the stream.
     #[must_use]
-    pub fn start_mark_seen(&self) -> bool {
-        self.start_mark_seen
+    pub fn start_marks(&self) -> u32 {
+        self.start_marks
     }
 
     /// The last consumed raw byte was a line break, or there was none yet.
@@ -60,11 +60,11 @@ impl StreamState {
         !self.in_line
     }
 
-    /// The state at the beginning of a line, with what is known of the start mark.
+    /// The state at the beginning of a line, with the start marks met so far.
     #[must_use]
-    pub fn line_start(start_mark_seen: bool) -> Self {
+    pub fn line_start(start_marks: u32) -> Self {
         Self {
-            start_mark_seen,
+            start_marks,
             ..Self::default()
         }
     }
@@ -91,7 +91,7 @@ pub struct StreamProcessor {
     params: ParamState,
     tokens: TokenState,
     utf8: Utf8State,
-    start_mark_seen: bool,
+    start_marks: u32,
     in_line: bool,
     /// Raw bytes scanned: consumed ones and those of the unfinished line.
     scanned: u64,
@@ -123,7 +123,7 @@ impl StreamProcessor {
             params: state.params,
             tokens: state.tokens,
             utf8: state.utf8,
-            start_mark_seen: state.start_mark_seen,
+            start_marks: state.start_marks,
             in_line: state.in_line,
             scanned: consumed.bytes,
             scanned_checksum: Hasher::new_with_initial_len(consumed.checksum, consumed.bytes),
@@ -174,16 +174,16 @@ impl StreamProcessor {
         if let Some(lines) = &mut self.lines {
             lines.clear();
         }
-        let marks = !self.start_mark_seen && !self.masks.marks.is_empty();
+        let marks = !self.masks.marks.is_empty();
         let mut buffer = std::mem::take(&mut self.held);
         let taken = if marks {
             buffer.extend_from_slice(raw);
             let masks = Arc::clone(&self.masks);
-            let mut seen = false;
+            let mut seen = 0;
             let taken = masks
                 .marks
-                .scan(&buffer, false, |piece| seen |= piece == Piece::StartMark);
-            self.start_mark_seen |= seen;
+                .scan(&buffer, false, |piece| seen += u32::from(piece == Piece::StartMark));
+            self.start_marks += seen;
             self.count(&buffer[..taken]);
             taken
         } else {
@@ -197,7 +197,7 @@ impl StreamProcessor {
         self.consumed.checksum = self.scanned_checksum.clone().finalize();
         self.consumed.state = StreamState {
             in_line: self.in_line,
-            ..StreamState::line_start(self.start_mark_seen)
+            ..StreamState::line_start(self.start_marks)
         };
         &self.consumed
     }
@@ -208,10 +208,10 @@ impl StreamProcessor {
         &self.consumed
     }
 
-    /// The start mark was found.
+    /// How many start marks were found.
     #[must_use]
-    pub fn start_mark_seen(&self) -> bool {
-        self.start_mark_seen
+    pub fn start_marks(&self) -> u32 {
+        self.start_marks
     }
 
     /// Scans the held bytes and `raw`; with timestamps, moves the consumed place to the last line
@@ -232,7 +232,7 @@ impl StreamProcessor {
             {
                 last_break = Some(end - bytes.len() + at + 1);
             }
-            self.start_mark_seen |= piece == Piece::StartMark;
+            self.start_marks += u32::from(piece == Piece::StartMark);
             self.transform(&masks, piece.text(), stamp, out);
         });
         let mut from = 0;
@@ -242,7 +242,7 @@ impl StreamProcessor {
             self.consumed = Consumed {
                 bytes: self.scanned,
                 checksum: self.scanned_checksum.clone().finalize(),
-                state: StreamState::line_start(self.start_mark_seen),
+                state: StreamState::line_start(self.start_marks),
             };
         }
         self.count(&buffer[from..taken]);
@@ -277,7 +277,7 @@ impl StreamProcessor {
             let force = self.scanned - self.consumed.bytes > LONGEST_UNCONSUMED;
             lines.end_push(force, out);
             if lines.has_pending() {
-                self.consumed.state.start_mark_seen = self.start_mark_seen;
+                self.consumed.state.start_marks = self.start_marks;
                 return;
             }
         }
@@ -287,7 +287,7 @@ impl StreamProcessor {
         }
         self.consumed.state = StreamState {
             continuation: self.lines.as_ref().is_some_and(Lines::continuation),
-            start_mark_seen: self.start_mark_seen,
+            start_marks: self.start_marks,
             in_line: self.in_line,
             params: self.params.clone(),
             tokens: self.tokens.clone(),

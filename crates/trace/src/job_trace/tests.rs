@@ -180,13 +180,10 @@ fn an_output_limit_of_1_kib_cuts_the_log_says_so_and_consumes_the_rest() {
     let len = trace.len();
     let more = trace.write("c1", Stream::Stdout, b"more\nmark\n").unwrap();
     assert_eq!(
-        (more.consumed, more.start_mark_seen),
-        (raw.len() as u64 + 10, true)
+        (more.consumed, more.start_marks),
+        (raw.len() as u64 + 10, 1)
     );
-    assert!(
-        trace.position("c1", Stream::Stdout).start_mark_seen,
-        "recorded at once"
-    );
+    assert_eq!(trace.position("c1", Stream::Stdout).start_marks, 1, "recorded at once");
     trace.infoln("Job succeeded");
     trace.close_source("c1").unwrap();
     trace.finish().unwrap();
@@ -259,7 +256,7 @@ fn positions_count_raw_bytes_per_container_and_stream() {
         written,
         Written {
             consumed: 4,
-            start_mark_seen: false
+            start_marks: 0
         }
     );
     trace.write("c1", Stream::Stderr, b"no").unwrap();

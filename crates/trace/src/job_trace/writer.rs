@@ -161,7 +161,7 @@ impl Writer {
     fn feed(&mut self, at: usize, raw: &[u8], stamp: &Stamp) {
         for slice in raw.chunks(SLICE) {
             let live = &mut self.streams[at];
-            let marked = live.processor.start_mark_seen();
+            let marked = live.processor.start_marks();
             let step = if self.spool.limit_reached() {
                 live.processor.drain(slice);
                 DRAIN_STEP
@@ -174,7 +174,7 @@ impl Writer {
             };
             let consumed = live.processor.consumed().bytes;
             live.moved |= consumed - live.recorded >= step;
-            live.moved |= marked != live.processor.start_mark_seen();
+            live.moved |= marked != live.processor.start_marks();
             if self.spool.waiting() >= FLUSH_AT {
                 self.commit_or_wait();
             }
@@ -205,7 +205,7 @@ impl Writer {
         let consumed = Consumed {
             bytes: resumed.offset,
             checksum: resumed.checksum,
-            state: StreamState::line_start(live.processor.start_mark_seen()),
+            state: StreamState::line_start(live.processor.start_marks()),
         };
         self.spool
             .advance(&live.source, live.stream, &consumed, false);
@@ -300,7 +300,7 @@ impl Writer {
         let processor = &self.streams[at].processor;
         Written {
             consumed: processor.consumed().bytes,
-            start_mark_seen: processor.start_mark_seen(),
+            start_marks: processor.start_marks(),
         }
     }
 
@@ -311,7 +311,7 @@ impl Writer {
         Position {
             consumed: cursor.consumed.bytes,
             raw_checksum: cursor.consumed.checksum,
-            start_mark_seen: cursor.consumed.state.start_mark_seen(),
+            start_marks: cursor.consumed.state.start_marks(),
             closed: cursor.closed,
         }
     }

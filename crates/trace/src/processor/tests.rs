@@ -102,15 +102,15 @@ fn the_start_mark_is_reported_consumed_and_not_shown() {
     let mut out = Vec::new();
     let (first, second) = MARK.split_at(7);
     processor.push(first.as_bytes(), &stamp(), &mut out);
-    assert!(!processor.start_mark_seen());
+    assert_eq!(processor.start_marks(), 0);
     let consumed = processor
         .push(second.as_bytes(), &stamp(), &mut out)
         .clone();
-    assert!(processor.start_mark_seen());
+    assert_eq!(processor.start_marks(), 1);
     assert_eq!(consumed.bytes, MARK.len() as u64);
-    assert!(consumed.state.start_mark_seen() && out.is_empty());
+    assert!(consumed.state.start_marks() == 1 && out.is_empty());
     let resumed = StreamProcessor::resume(Stream::Stdout, true, masks(), consumed);
-    assert!(resumed.start_mark_seen());
+    assert_eq!(resumed.start_marks(), 1);
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn past_the_limit_all_is_consumed_and_a_start_mark_still_found() {
     let mut out = Vec::new();
     processor.push(b"open line ", &stamp(), &mut out);
     assert_eq!(processor.drain(b"and more\nstart-mark").bytes, 19);
-    assert!(!processor.start_mark_seen());
+    assert_eq!(processor.start_marks(), 0);
     assert_eq!(processor.drain(b"-0af3\nafter").bytes, 40);
-    assert!(processor.start_mark_seen() && out.is_empty());
+    assert!(processor.start_marks() == 1 && out.is_empty());
     let raw = b"open line and more\nstart-mark-0af3\nafter";
     assert_eq!(processor.consumed().checksum, crc32fast::hash(raw));
     assert_eq!(
