@@ -6,6 +6,7 @@ mod wire {
     pub(crate) mod fixture;
 
     mod delivery;
+    mod environment;
     mod foreign_mock;
     mod job_calls;
     mod job_request;

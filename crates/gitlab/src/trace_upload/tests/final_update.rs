@@ -40,6 +40,42 @@ async fn a_final_update_that_is_only_accepted_is_repeated_without_the_log() {
     assert_eq!(server.patches().len(), 1);
 }
 
+/// Scenario 7, last part.
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_the_running_job_does_not_slow_its_end_down() {
+    let run = Running::start();
+    run.server.answer_patches([JobReply {
+        update_interval: Some(600 * SECOND),
+        ..JobReply::plain(Accepted { next: 1 })
+    }]);
+    run.server.store(b"x");
+    run.log.write("x");
+    run.pass(SECOND).await;
+    let (server, mut upload) = run.finish().await;
+    server.answer_updates([JobReply::plain(UpdateAnswer::Accepted)]);
+    let (outcome, time) = deliver(&mut upload, FinalPolicy::slot(0)).await;
+    assert_eq!(outcome, FinalOutcome::Delivered);
+    assert_eq!(seconds(time), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_is_not_taken_back_by_a_later_answer() {
+    let run = Running::start();
+    run.server.answer_updates([
+        JobReply::plain(UpdateAnswer::Aborted(AbortReason::Forbidden)),
+        JobReply {
+            canceling: true,
+            ..JobReply::plain(UpdateAnswer::Ok)
+        },
+    ]);
+    let (end, mut upload) = run.end().await;
+    assert_eq!(end, RunEnd::Aborted(AbortReason::Forbidden));
+    let wishes = upload.wishes();
+    let (outcome, _) = deliver(&mut upload, FinalPolicy::slot(0)).await;
+    assert_eq!(outcome, FinalOutcome::Delivered);
+    assert_eq!(*wishes.borrow(), ServerWish::Abort(AbortReason::Forbidden));
+}
+
 /// Scenario 17.
 #[tokio::test(start_paused = true)]
 async fn a_log_that_does_not_validate_is_sent_again_from_its_first_byte() {
