@@ -1,32 +1,47 @@
 //! Decides what a job needs: stages, containers, volumes, networks and images, as plain data.
 //!
-//! [`plan`] is a pure function: random parts, host and engine facts are inputs. The executor walks the plan and never computes one
+//! [`plan()`] is a pure function: random parts, host and engine facts are inputs. The executor walks the plan and never computes one
 //! again for a job that runs. Every rule of the product page that is about *what* is made is a plain unit test here.
 //!
 //! | Module | Decides |
 //! |---|---|
-//! | `resolve` | variables, settings, directories, how the log is written |
-//! | `volumes`, `network` | storage and network |
-//! | `containers`, `services` | create bodies, images, pull policies |
-//! | `stages` | order of stages and what each does |
+//! | `refusal` | what this version does not do, and so refuses by name |
+//! | `resolve` | variables, flags, settings, expanded names |
+//! | `log_plan` | header, masks and form of the log |
+//! | `directories`, `volumes`, `network` | paths, storage and network |
+//! | `images` | references and pull policies |
+//! | `containers`, `services`, `labels` | create bodies |
+//! | `stages`, `sources`, `limits` | order of stages, what each does, for how long |
 //! | `build` | puts it together |
-//! | `render` | prints a plan without its secrets |
+//! | [`render`] | prints a plan without its secrets |
 
 mod build;
 mod containers;
+mod directories;
+#[cfg(test)]
+mod fixture;
+mod images;
 mod inputs;
+mod labels;
+mod limits;
+mod log_plan;
 mod network;
+mod refusal;
 pub mod render;
 mod resolve;
 mod services;
+mod sources;
 mod stages;
 mod types;
+mod url;
 mod volumes;
 
-pub use build::{job_url, plan};
+pub use build::plan;
 pub use gantry_config::PullPolicy;
 pub use inputs::{HostFacts, Inputs, Numbers, Sources};
-pub use resolve::{log_plan, refusal};
+pub use labels::job_url;
+pub use log_plan::log_plan;
+pub use refusal::refusal;
 pub use types::{
     Directories, Limits, LogPlan, Names, Plan, PlannedContainer, PlannedImage, PlannedService,
     PlannedStage, PlannedVolume, RegistryCredentials, ScriptOptions, ScriptWork, StageWork,

@@ -16,7 +16,6 @@ pub(crate) struct Network {
     pub(crate) mode: String,
     /// The network to create and delete with the job.
     pub(crate) own: Option<NetworkSpec>,
-    user_defined: bool,
 }
 
 impl Network {
@@ -27,40 +26,49 @@ impl Network {
             .network_mode
             .clone()
             .unwrap_or_default();
-        if configured.is_empty() && resolved.flags.is_on(FeatureFlag::NetworkPerBuild) {
-            let name = resolve::network_name(inputs, &resolved.short_token);
-            let own = NetworkSpec {
-                name: name.clone(),
-                labels: labels.clone(),
-                ..NetworkSpec::default()
-            };
+        if !configured.is_empty() || !resolved.flags.is_on(FeatureFlag::NetworkPerBuild) {
             return Self {
-                mode: name,
-                own: Some(own),
-                user_defined: true,
+                mode: configured,
+                own: None,
             };
         }
-        let user_defined = !matches!(
-            configured.as_str(),
-            "" | "bridge" | "nat" | "default" | "none" | "host"
-        ) && !configured.starts_with("container:");
+        let name = resolve::network_name(inputs);
         Self {
-            mode: configured,
-            own: None,
-            user_defined,
+            mode: name.clone(),
+            own: Some(NetworkSpec {
+                name,
+                labels: labels.clone(),
+                ..NetworkSpec::default()
+            }),
         }
     }
 
     /// Endpoint with aliases; only networks with a name server know them.
     pub(crate) fn endpoints(&self, aliases: &[String]) -> BTreeMap<String, EndpointSpec> {
-        if !self.user_defined {
+        if !self.is_user_defined() {
             return BTreeMap::new();
         }
-        BTreeMap::from([(
-            self.mode.clone(),
-            EndpointSpec {
-                aliases: aliases.to_vec(),
-            },
-        )])
+        let endpoint = EndpointSpec {
+            aliases: aliases.to_vec(),
+        };
+        BTreeMap::from([(self.mode.clone(), endpoint)])
+    }
+
+    /// Host name of build and helper: `wanted`, but none in another container's network, whose host name counts there (the engine
+    /// refuses both together).
+    pub(crate) fn hostname(&self, wanted: &str) -> Option<String> {
+        (!self.is_of_a_container()).then(|| wanted.to_owned())
+    }
+
+    fn is_user_defined(&self) -> bool {
+        let built_in = ["", "bridge", "default", "none", "host"].contains(&self.mode.as_str());
+        !built_in && !self.is_of_a_container()
+    }
+
+    fn is_of_a_container(&self) -> bool {
+        self.mode == "container" || self.mode.starts_with("container:")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,146 +2,133 @@
 
 use std::collections::BTreeSet;
 
-use gantry_container::{ContainerSpec, Env, HostSpec, Labels, ServiceReference};
+use gantry_container::{ContainerSpec, Env, ServiceReference};
 use gantry_job::{Cause, Variables, payload::Image};
 
 use crate::{
-    Inputs, PlannedContainer, PlannedImage, PlannedService,
-    containers::{env_pairs, pull_policies, service_host},
-    network::Network,
-    resolve::{Resolved, configuration},
+    PlannedContainer, PlannedService,
+    containers::{self, Scope, given},
+    images, labels,
+    resolve::configuration,
 };
 
-pub(crate) fn plan(
-    inputs: &Inputs<'_>,
-    resolved: &Resolved,
-    run: &str,
-    labels: &Labels,
-    network: &Network,
-    binds: &[String],
-) -> Result<Vec<PlannedService>, Cause> {
+pub(crate) fn plan(scope: &Scope<'_>) -> Result<Vec<PlannedService>, Cause> {
     let mut used = BTreeSet::new();
-    resolved
-        .payload
-        .services
-        .iter()
-        .enumerate()
-        .map(|(index, service)| {
-            let place = Place {
-                index,
-                run,
-                labels,
-                network,
-                binds,
-            };
-            one(inputs, resolved, service, &place, &mut used)
-        })
+    let services = scope.resolved.payload.services.iter().enumerate();
+    services
+        .map(|(index, service)| one(scope, index, service, &mut used))
         .collect()
 }
 
-struct Place<'a> {
-    index: usize,
-    run: &'a str,
-    labels: &'a Labels,
-    network: &'a Network,
-    binds: &'a [String],
-}
-
 fn one(
-    inputs: &Inputs<'_>,
-    resolved: &Resolved,
+    scope: &Scope<'_>,
+    index: usize,
     service: &Image,
-    place: &Place<'_>,
     used: &mut BTreeSet<String>,
 ) -> Result<PlannedService, Cause> {
-    let index = place.index;
     let reference = ServiceReference::parse(&service.name);
-    let Some(part) = reference.container_part() else {
-        return Err(configuration(&format!(
+    let (Some(path), Some(part)) = (&reference.path, reference.container_part()) else {
+        return Err(configuration(format!(
             "invalid service image name: {}",
             service.name
         )));
     };
-    let wanted = reference.aliases().into_iter().chain(
-        service
-            .alias
-            .split([' ', ','])
-            .filter(|alias| !alias.is_empty())
-            .map(str::to_owned),
-    );
-    let mut aliases = Vec::new();
-    let mut warnings = Vec::new();
-    for alias in wanted {
-        if used.insert(alias.clone()) {
-            aliases.push(alias);
-        } else {
-            warnings.push(format!(
-                "Skipping alias {alias:?} for service {:?} (services[{index}]): alias is already in use by another service.",
-                service.name
-            ));
-        }
-    }
-    let docker = &service.executor_opts.docker;
+    let names = Names::of(index, service, &reference, used)?;
     let version = &reference.version;
-    let path = reference.path.as_deref().unwrap_or(&service.name);
-    let title = if version.starts_with('@') {
-        format!("{path}{version}")
-    } else {
-        format!("{path}:{version}")
-    };
-    let mut own = place.labels.clone();
-    for (key, value) in [
-        ("type", "service"),
-        ("service", path),
-        ("service.version", version),
-    ] {
-        own.insert(format!("{}{key}", crate::LABEL_PREFIX), value.to_owned());
-    }
+    let separator = if version.starts_with('@') { "" } else { ":" };
+    let mut own = labels::typed(scope.labels, "service");
+    labels::set(&mut own, "service", path);
+    labels::set(&mut own, "service.version", version);
+    let user = &service.executor_opts.docker.user;
     let spec = ContainerSpec {
-        cmd: (!service.command.is_empty()).then(|| service.command.clone()),
-        entrypoint: (!service.entrypoint.is_empty()).then(|| service.entrypoint.clone()),
-        user: (!docker.user.is_empty()).then(|| docker.user.clone()),
-        env: environment(&resolved.variables, service),
+        cmd: given(&service.command),
+        entrypoint: given(&service.entrypoint),
+        user: (!user.is_empty()).then(|| user.clone()),
+        env: environment(&scope.resolved.variables, service)?,
         labels: own,
-        platform: (!docker.platform.is_empty()).then(|| docker.platform.clone()),
-        host: HostSpec {
-            binds: place.binds.to_vec(),
-            ..service_host(inputs, resolved, place.network)
-        },
-        // Taken ones included: on a network of their own several containers may share a name.
-        endpoints: place.network.endpoints(&aliases),
+        platform: images::platform(service),
+        host: scope.service_host(),
+        endpoints: scope.network.endpoints(&names.all),
         ..ContainerSpec::default()
     };
     Ok(PlannedService {
+        title: format!("{path}{separator}{version}"),
         container: PlannedContainer {
-            name: format!("{}-{part}-{index}", place.run),
-            image: PlannedImage {
-                reference: reference.image.clone(),
-                policies: pull_policies(inputs, &service.name, &service.pull_policy)?,
-                platform: (!docker.platform.is_empty()).then(|| docker.platform.clone()),
-                packaged: false,
-            },
+            name: format!("{}-{part}-{index}", scope.run),
+            image: images::service(scope.inputs, index, service, reference.image)?,
             spec,
         },
-        title,
-        aliases,
-        warnings,
+        aliases: names.own,
+        warnings: names.warnings,
     })
 }
 
+/// The names of one service.
+struct Names {
+    /// All, taken ones included: on a network with a name server several containers may share one.
+    all: Vec<String>,
+    /// Those that no earlier service has: a line in `/etc/hosts` each.
+    own: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Names {
+    fn of(
+        index: usize,
+        service: &Image,
+        reference: &ServiceReference,
+        used: &mut BTreeSet<String>,
+    ) -> Result<Self, Cause> {
+        let given = service
+            .alias
+            .split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|alias| !alias.is_empty())
+            .map(str::to_owned);
+        let mut names = Self {
+            all: Vec::new(),
+            own: Vec::new(),
+            warnings: Vec::new(),
+        };
+        for alias in reference.aliases().into_iter().chain(given) {
+            if alias.contains(':') {
+                return Err(configuration(format!(
+                    "services[{index}] of the job: alias {alias:?} cannot be a host name, it holds a ':'"
+                )));
+            }
+            if !names.all.contains(&alias) {
+                names.all.push(alias.clone());
+            }
+            if used.insert(alias.clone()) {
+                names.own.push(alias);
+            } else {
+                names.warnings.push(format!(
+                    "Skipping alias {alias:?} for service {:?} (services[{index}]): alias is already in use by another service.",
+                    service.name
+                ));
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// Public and runner-made job variables, then the service's own, which may refer to any job variable (docker-executor §6.2).
-fn environment(variables: &Variables, service: &Image) -> Env {
-    let mut pairs = env_pairs(&variables.service_env());
-    let mut all: Vec<_> = variables.iter().cloned().collect();
-    all.extend(service.variables.iter().cloned());
-    let all = Variables::from(all);
-    for variable in &service.variables {
+fn environment(variables: &Variables, service: &Image) -> Result<Env, Cause> {
+    let all: Variables = variables
+        .iter()
+        .chain(&service.variables)
+        .cloned()
+        .collect();
+    let own = service.variables.iter().map(|variable| {
         let value = if variable.raw {
             variable.value.clone()
         } else {
             all.expand(&variable.value)
         };
-        pairs.push((variable.key.clone(), value));
-    }
-    Env(pairs)
+        format!("{}={value}", variable.key)
+    });
+    let entries: Vec<_> = variables.service_env().into_iter().chain(own).collect();
+    containers::environment(&entries)
 }
+
+#[cfg(test)]
+mod tests;

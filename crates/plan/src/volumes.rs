@@ -11,15 +11,16 @@ use secrecy::ExposeSecret as _;
 use sha2::Sha256;
 
 use crate::{
-    Inputs, PlannedVolume, Sources,
+    Inputs, PlannedVolume, STATE_LABEL, Sources, labels,
     resolve::{Resolved, configuration},
 };
 
 /// Volumes to create, and the binds of every container.
 pub(crate) struct Volumes {
     pub(crate) created: Vec<PlannedVolume>,
+    /// Entries of the configuration in order, then the builds directory.
     pub(crate) binds: Vec<String>,
-    /// The project directory is on storage that outlives the job.
+    /// Something the job writes below its project or temporary directory outlives it.
     pub(crate) project_is_kept: bool,
 }
 
@@ -29,78 +30,89 @@ pub(crate) fn plan(
     run: &str,
     labels: &Labels,
 ) -> Result<Volumes, Cause> {
-    let mut volumes = Volumes {
+    let docker = &inputs.runner.docker;
+    let directories = &resolved.directories;
+    let builds = &directories.builds;
+    let mut mounts = Mounts {
+        inputs,
+        resolved,
+        run,
+        labels,
         created: Vec::new(),
         binds: Vec::new(),
-        project_is_kept: false,
+        lives: Vec::new(),
     };
     let mut taken = Destinations::default();
-    let failed = |error: VolumeError| configuration(&error.to_string());
-    let builds = &resolved.directories.builds;
-    for text in &inputs.runner.docker.volumes {
+    let failed = |error: VolumeError| configuration(error.to_string());
+    for text in &docker.volumes {
         let definition = VolumeDefinition::parse(text).map_err(failed)?;
         let expanded = resolved.variables.expand(&definition.destination);
         let destination = definition
-            .absolute_destination(&expanded, &resolved.directories.project)
+            .absolute_destination(&expanded, &directories.project)
             .map_err(failed)?;
-        taken.claim(&destination).map_err(failed)?;
+        taken.claim(&clean_path(&destination)).map_err(failed)?;
         match definition.bind(&destination) {
-            Some(bind) => volumes.binds.push(bind),
-            None => {
-                let temporary = inputs.runner.docker.disable_cache;
-                volumes.add(inputs, resolved, run, labels, &destination, temporary);
-            }
+            Some(bind) => mounts.bind(bind, &destination),
+            None => mounts.volume(&destination, docker.disable_cache),
         }
-        let covered = is_below(&clean_path(builds), &clean_path(&destination));
-        volumes.project_is_kept |=
-            covered && (definition.source.is_some() || !inputs.runner.docker.disable_cache);
     }
-    // A host directory that holds the builds directory must not be hidden by a volume of ours.
+    // The peer's volume would hide a host directory that holds the builds directory (docker-executor §13 row 23).
     if !resolved.shared_builds && !taken.contains(builds) {
         let kept = inputs.sources == Sources::Git
             && resolved.settings.git_strategy == GitStrategy::Fetch
-            && !inputs.runner.docker.disable_cache;
-        volumes.add(inputs, resolved, run, labels, builds, !kept);
-        volumes.project_is_kept |= kept;
+            && !docker.disable_cache;
+        mounts.volume(builds, !kept);
     }
-    Ok(volumes)
+    let project_is_kept =
+        mounts.keeps(&directories.project) || mounts.keeps(&directories.temporary);
+    Ok(Volumes {
+        created: mounts.created,
+        binds: mounts.binds,
+        project_is_kept,
+    })
 }
 
-impl Volumes {
-    fn add(
-        &mut self,
-        inputs: &Inputs<'_>,
-        resolved: &Resolved,
-        run: &str,
-        labels: &Labels,
-        destination: &str,
-        temporary: bool,
-    ) {
-        let protected = is_protected(resolved);
-        let base = if temporary {
-            run.to_owned()
-        } else {
-            reusable_name(inputs)
-        };
-        let suffix = if protected { "-protected" } else { "" };
+/// Mounts in the making.
+struct Mounts<'a> {
+    inputs: &'a Inputs<'a>,
+    resolved: &'a Resolved,
+    run: &'a str,
+    labels: &'a Labels,
+    created: Vec<PlannedVolume>,
+    binds: Vec<String>,
+    /// Cleaned destination of each mount, and whether what is there outlives the job.
+    lives: Vec<(String, bool)>,
+}
+
+impl Mounts<'_> {
+    /// A host directory or named volume: never the job's own.
+    fn bind(&mut self, bind: String, destination: &str) {
+        self.binds.push(bind);
+        self.lives.push((clean_path(destination), true));
+    }
+
+    fn volume(&mut self, destination: &str, temporary: bool) {
+        let protected = is_protected(self.resolved);
         let name = format!(
-            "{base}-cache-{}{suffix}",
-            hex(&Md5::digest(destination.as_bytes()))
+            "{}-cache-{}{}",
+            if temporary {
+                self.run.to_owned()
+            } else {
+                reusable_name(self.inputs)
+            },
+            hex(&Md5::digest(destination.as_bytes())),
+            if protected { "-protected" } else { "" }
         );
-        let mut own = labels.clone();
-        for (key, value) in [
-            ("type", "cache".to_owned()),
-            ("destination", destination.to_owned()),
-            ("reusable", (!temporary).to_string()),
-            ("protected", protected.to_string()),
-        ] {
-            own.insert(format!("{}{key}", crate::LABEL_PREFIX), value);
-        }
+        let mut own = labels::typed(self.labels, "cache");
+        labels::set(&mut own, "destination", destination);
+        labels::set(&mut own, "reusable", &(!temporary).to_string());
+        labels::set(&mut own, "protected", &protected.to_string());
         if !temporary {
             // Kept for later jobs: the sweep must not take it for a leftover of this one.
-            own.remove(crate::STATE_LABEL);
+            own.remove(STATE_LABEL);
         }
         self.binds.push(format!("{name}:{destination}"));
+        self.lives.push((clean_path(destination), !temporary));
         self.created.push(PlannedVolume {
             spec: VolumeSpec {
                 name,
@@ -110,6 +122,16 @@ impl Volumes {
             destination: destination.to_owned(),
             temporary,
         });
+    }
+
+    /// Whether a path lies on a mount that outlives the job. The innermost mount counts.
+    fn keeps(&self, path: &str) -> bool {
+        let path = clean_path(path);
+        self.lives
+            .iter()
+            .filter(|(destination, _)| is_below(&path, destination))
+            .max_by_key(|(destination, _)| destination.len())
+            .is_some_and(|(_, kept)| *kept)
     }
 }
 
@@ -128,11 +150,14 @@ fn reusable_name(inputs: &Inputs<'_>) -> String {
 /// Protected ref, or a cache key that says so (docker-executor §4.3).
 fn is_protected(resolved: &Resolved) -> bool {
     resolved.payload.ref_is_protected()
-        || resolved.payload.cache.iter().any(|cache| {
-            cache.key.ends_with("-protected") && !cache.key.ends_with("-non_protected")
-        })
+        || resolved
+            .payload
+            .cache
+            .iter()
+            .any(|cache| cache.key.ends_with("-protected"))
 }
 
+/// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -142,3 +167,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
             text
         })
 }
+
+#[cfg(test)]
+mod tests;

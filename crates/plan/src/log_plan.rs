@@ -1,0 +1,80 @@
+//! How the log of a job is written.
+
+use gantry_config::RunnerConfig;
+use gantry_container::{EngineFacts, EngineFlavor};
+use gantry_job::{FeatureFlag, JobPayload, Masks, TlsFiles};
+
+use crate::{HostFacts, Inputs, LogPlan, Numbers, Sources, resolve};
+
+/// How the log of a job is written. Needs no engine and never fails, so that every failure has a log to stand in.
+pub fn log_plan(
+    payload: &JobPayload,
+    runner: &RunnerConfig,
+    host: &HostFacts,
+    numbers: Numbers,
+) -> LogPlan {
+    // Neither variables nor settings depend on the engine; certificates are files, so that values refer to their paths alone.
+    let engine = EngineFacts {
+        flavor: EngineFlavor::Docker,
+        version: String::new(),
+        api_version: String::new(),
+        os: "linux".to_owned(),
+        architecture: String::new(),
+        host_name: String::new(),
+    };
+    let tls = TlsFiles::default();
+    let inputs = Inputs {
+        payload,
+        runner,
+        host,
+        engine: &engine,
+        numbers,
+        seed: [0; 8],
+        tls: &tls,
+        correlation_id: None,
+        sources: Sources::Git,
+    };
+    let (flags, variables, debug_trace) = match resolve::resolve(&inputs) {
+        Ok(resolved) => (
+            resolved.flags,
+            resolved.variables,
+            resolved.settings.debug_trace,
+        ),
+        // The plan will fail of the same cause, so no script runs; what is masked is masked all the same.
+        Err(_) => {
+            let preliminary = resolve::preliminary(&inputs);
+            (preliminary.flags, preliminary.variables, false)
+        }
+    };
+    let mut header = vec![
+        format!(
+            "Running with gitlab-runner {} ({})",
+            host.version, host.revision
+        ),
+        format!(
+            "  on {} {}, system ID: {}",
+            runner.name,
+            runner.short_token(),
+            host.system_id
+        ),
+    ];
+    let changed: Vec<_> = flags
+        .non_default()
+        .iter()
+        .map(|(flag, on)| format!("{flag}:{on}"))
+        .collect();
+    if !changed.is_empty() {
+        header.push(format!("  feature flags: {}", changed.join(", ")));
+    }
+    LogPlan {
+        timestamps: flags.is_on(FeatureFlag::Timestamps),
+        sections: payload.features.trace_sections,
+        limit_bytes: runner.output_limit,
+        masks: Masks::of_job(payload, &variables, &flags),
+        header,
+        debug_trace,
+    }
+}
+
+#[cfg(test)]
+mod tests;

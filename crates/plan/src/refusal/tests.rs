@@ -1,0 +1,150 @@
+use gantry_job::payload::{Artifact, Cache, Hook};
+use rstest::rstest;
+
+use super::*;
+use crate::fixture::{Fixture, image, strings};
+
+fn message(fixture: &Fixture, ignores: &[&str]) -> Option<String> {
+    refusal(&fixture.payload, &fixture.runner, |keyword| {
+        ignores.contains(&keyword)
+    })
+    .map(|cause| cause.message())
+}
+
+fn cache() -> Cache {
+    Cache {
+        paths: strings(&["vendor"]),
+        ..Cache::default()
+    }
+}
+
+fn demanding() -> Fixture {
+    Fixture::new()
+        .variable("GIT_SUBMODULE_STRATEGY", "recursive")
+        .with(|it| {
+            it.payload.cache = vec![cache(), Cache::default()];
+            it.payload.artifacts = vec![Artifact {
+                untracked: true,
+                ..Artifact::default()
+            }];
+        })
+}
+
+#[test]
+fn a_job_that_asks_for_nothing_new_may_run() {
+    assert_eq!(message(&Fixture::new(), &[]), None);
+}
+
+#[test]
+fn what_cannot_be_done_is_named_with_place_and_setting() {
+    assert_eq!(
+        message(&demanding(), &[]).unwrap(),
+        "this version of Gantry does not do `GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\"), `cache` (cache[0]), `artifacts` (artifacts[0], archive); remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
+    );
+}
+
+#[rstest]
+#[case(&["cache"], &["GIT_SUBMODULE_STRATEGY", "artifacts"])]
+#[case(&["cache", "artifacts", "GIT_SUBMODULE_STRATEGY"], &[])]
+#[case(&["nothing"], &["GIT_SUBMODULE_STRATEGY", "cache", "artifacts"])]
+fn ignored_keywords_refuse_nothing(#[case] ignores: &[&str], #[case] named: &[&str]) {
+    let Some(message) = message(&demanding(), ignores) else {
+        assert!(named.is_empty());
+        return;
+    };
+    for keyword in ["cache", "artifacts", "GIT_SUBMODULE_STRATEGY"] {
+        assert_eq!(
+            message.contains(&format!("`{keyword}`")),
+            named.contains(&keyword),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn variables_of_the_runner_count() {
+    let fixture = Fixture::new().environment(&[("GIT_SUBMODULE_STRATEGY", "normal")]);
+    assert!(
+        message(&fixture, &[])
+            .unwrap()
+            .contains("`GIT_SUBMODULE_STRATEGY`")
+    );
+    // The job's own variable wins.
+    assert_eq!(
+        message(&fixture.variable("GIT_SUBMODULE_STRATEGY", "none"), &[]),
+        None
+    );
+}
+
+#[test]
+fn unknown_options_of_an_image_are_refused_whatever_the_config_ignores() {
+    let fixture = Fixture::new().with(|it| {
+        it.payload
+            .image
+            .as_mut()
+            .unwrap()
+            .executor_opts
+            .docker
+            .unknown = strings(&["foo"]);
+    });
+    let expected = "Unsupported \"image\" options [foo] for \"docker executor\"; supported options are [platform user]";
+    assert_eq!(
+        message(&fixture, &["image", "foo", "executor_opts"]).as_deref(),
+        Some(expected)
+    );
+}
+
+#[test]
+fn what_is_ignored_is_said_in_the_log() {
+    let fixture = demanding().with(|it| {
+        it.payload.hooks = vec![Hook {
+            name: "pre_get_sources_script".to_owned(),
+            script: strings(&["true"]),
+        }];
+    });
+    let expected = [
+        "`hooks` (hook \"pre_get_sources_script\")",
+        "`GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\")",
+        "`cache` (cache[0])",
+        "`artifacts` (artifacts[0], archive)",
+    ]
+    .map(|keyword| {
+        format!("This job runs without {keyword}, which this version of Gantry does not do (`ignore_unsupported` in [gantry])")
+    });
+    assert_eq!(fixture.plan().warnings, expected);
+}
+
+#[rstest]
+#[case(true, false, true)]
+#[case(false, false, false)]
+#[case(true, true, false)]
+fn logs_of_services_are_asked_for_in_vain_and_that_is_said(
+    #[case] with_service: bool,
+    #[case] forbidden: bool,
+    #[case] said: bool,
+) {
+    let mut fixture = Fixture::new()
+        .variable("CI_DEBUG_SERVICES", "true")
+        .with(|it| it.runner.debug_trace_disabled = forbidden);
+    if with_service {
+        fixture = fixture.service(image("redis"));
+    }
+    let warnings = fixture.plan().warnings;
+    let sentence = "CI_DEBUG_SERVICES: logs of services are not shown in this version of Gantry";
+    assert_eq!(
+        warnings.iter().any(|warning| warning == sentence),
+        said,
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_flag_without_effect_that_jobs_can_see_is_said() {
+    let fixture = Fixture::new().flag("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", true);
+    assert_eq!(
+        fixture.plan().warnings,
+        [
+            "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR: not done in this version of Gantry, sources can be written to by every user"
+        ]
+    );
+}

@@ -1,0 +1,251 @@
+use gantry_job::Variable;
+use rstest::rstest;
+
+use crate::{
+    Plan,
+    fixture::{Fixture, image, masked, public, service, short_labels, strings, values},
+};
+
+const RUN: &str = "runner-tok-project-7-concurrent-0-00010203040506ff";
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn plan(services: &[(&str, &str)]) -> Plan {
+    let fixture = Fixture::new();
+    services
+        .iter()
+        .fold(fixture, |fixture, (name, alias)| {
+            fixture.service(service(name, alias))
+        })
+        .plan()
+}
+
+// docker-executor §5.3
+#[rstest]
+#[case("mysql", "", &["mysql"], "mysql", "mysql:latest", "latest")]
+#[case("mysql:5.7", "", &["mysql"], "mysql", "mysql:5.7", "5.7")]
+#[case("tutum/wordpress:latest", "", &["tutum__wordpress", "tutum-wordpress"], "tutum__wordpress", "tutum/wordpress:latest", "latest")]
+#[case("registry.gitlab-wp.com:4999/tutum/wordpress", "", &["registry.gitlab-wp.com__tutum__wordpress", "registry.gitlab-wp.com-tutum-wordpress"], "registry.gitlab-wp.com__tutum__wordpress", "registry.gitlab-wp.com:4999/tutum/wordpress:latest", "latest")]
+#[case("reg:4999/a/b", "db,web", &["reg__a__b", "reg-a-b", "db", "web"], "reg__a__b", "reg:4999/a/b:latest", "latest")]
+#[case("redis", "a b\tc ,, d", &["redis", "a", "b", "c", "d"], "redis", "redis:latest", "latest")]
+#[case("$IMAGE:$TAG", "$NAME", &["postgres", "db"], "postgres", "postgres:16", "16")]
+fn a_service_answers_to_its_image_and_its_aliases(
+    #[case] name: &str,
+    #[case] alias: &str,
+    #[case] aliases: &[&str],
+    #[case] part: &str,
+    #[case] reference: &str,
+    #[case] version: &str,
+) {
+    let plan = Fixture::new()
+        .variable("IMAGE", "postgres")
+        .variable("TAG", "16")
+        .variable("NAME", "db")
+        .service(service(name, alias))
+        .plan();
+    let service = &plan.services[0];
+    assert_eq!(service.aliases, aliases);
+    assert_eq!(service.container.name, format!("{RUN}-{part}-0"));
+    assert_eq!(service.container.image.reference, reference);
+    assert!(service.warnings.is_empty());
+    let labels = short_labels(&service.container.spec.labels);
+    let path = part.replace("__", "/");
+    assert_eq!(
+        (labels["service"], labels["service.version"]),
+        (path.as_str(), version)
+    );
+    assert_eq!(service.title, format!("{path}:{version}"));
+}
+
+#[test]
+fn a_digest_is_the_version() {
+    let plan = plan(&[(&format!("domain.tld/ns/svc@{DIGEST}"), "")]);
+    let service = &plan.services[0];
+    assert_eq!(
+        service.aliases,
+        ["domain.tld__ns__svc", "domain.tld-ns-svc"]
+    );
+    assert_eq!(service.title, format!("domain.tld/ns/svc@{DIGEST}"));
+    assert_eq!(
+        service.container.image.reference,
+        format!("domain.tld/ns/svc@{DIGEST}")
+    );
+    let labels = short_labels(&service.container.spec.labels);
+    assert_eq!(labels["service.version"], format!("@{DIGEST}"));
+}
+
+#[test]
+fn identical_services_are_both_started_and_the_second_has_no_name_left() {
+    let plan = plan(&[("redis", ""), ("redis", "")]);
+    assert_eq!(plan.services[0].container.name, format!("{RUN}-redis-0"));
+    assert_eq!(plan.services[1].container.name, format!("{RUN}-redis-1"));
+    assert_eq!(plan.services[0].aliases, ["redis"]);
+    assert!(plan.services[1].aliases.is_empty());
+    assert_eq!(
+        plan.services[1].warnings,
+        [
+            r#"Skipping alias "redis" for service "redis" (services[1]): alias is already in use by another service."#
+        ]
+    );
+}
+
+#[test]
+fn the_first_service_with_an_alias_has_it() {
+    let plan = plan(&[
+        ("redis:1", "a"),
+        ("tutum/redis", "b redis a"),
+        ("redis:2", "b,c"),
+    ]);
+    let aliases: Vec<_> = plan
+        .services
+        .iter()
+        .map(|service| service.aliases.join(" "))
+        .collect();
+    assert_eq!(aliases, ["redis a", "tutum__redis tutum-redis b", "c"]);
+    let skipped: Vec<_> = plan
+        .services
+        .iter()
+        .flat_map(|service| &service.warnings)
+        .collect();
+    assert_eq!(
+        skipped,
+        [
+            r#"Skipping alias "redis" for service "tutum/redis" (services[1]): alias is already in use by another service."#,
+            r#"Skipping alias "a" for service "tutum/redis" (services[1]): alias is already in use by another service."#,
+            r#"Skipping alias "redis" for service "redis:2" (services[2]): alias is already in use by another service."#,
+            r#"Skipping alias "b" for service "redis:2" (services[2]): alias is already in use by another service."#,
+        ]
+    );
+}
+
+#[test]
+fn on_a_network_with_a_name_server_a_service_keeps_its_taken_aliases() {
+    let plan = Fixture::new()
+        .flag("FF_NETWORK_PER_BUILD", true)
+        .service(service("redis", "a"))
+        .service(service("redis", "b a b"))
+        .plan();
+    let endpoint = &plan.services[1].container.spec.endpoints["runner-tok-7-0-42"];
+    assert_eq!(endpoint.aliases, ["redis", "b", "a"]);
+    assert_eq!(plan.services[1].aliases, ["b"]);
+    assert_eq!(plan.services[1].warnings.len(), 3);
+}
+
+#[rstest]
+#[case("", "db", "invalid service image name: ")]
+#[case("", "", "invalid service image name: ")]
+#[case("$NOTHING", "db", "invalid service image name: ")]
+#[case("Not an image", "db", "invalid service image name: Not an image")]
+#[case(
+    "redis",
+    "a:b",
+    "services[0] of the job: alias \"a:b\" cannot be a host name, it holds a ':'"
+)]
+fn a_service_that_cannot_be_named_fails_the_job(
+    #[case] name: &str,
+    #[case] alias: &str,
+    #[case] message: &str,
+) {
+    assert_eq!(
+        Fixture::new().service(service(name, alias)).mistake(),
+        message
+    );
+}
+
+#[test]
+fn a_service_gets_public_and_runner_made_variables_and_its_own_after_them() {
+    let mut db = image("postgres");
+    db.variables = vec![
+        public("OWN", "own"),
+        public("SHOWN", "replaced"),
+        public("FROM_JOB", "<$SHOWN>"),
+        public("FROM_SECRET", "<$SECRET>"),
+        public("FROM_OWN", "<$OWN>"),
+        public("CHAIN", "$FROM_OWN"),
+        public("SELF", "$SELF"),
+        Variable {
+            raw: true,
+            ..public("RAW", "$OWN")
+        },
+    ];
+    let plan = Fixture::new()
+        .environment(&[("RUNNER_OWN", "r")])
+        .variable("SHOWN", "shown")
+        .push(masked("SECRET", "s3cret"))
+        .push(Variable::new("PRIVATE", "private"))
+        .push(Variable {
+            file: true,
+            ..public("FILE", "content")
+        })
+        .service(db)
+        .service(image("redis"))
+        .plan();
+    let env = &plan.services[0].container.spec.env;
+    assert_eq!(values(env, "RUNNER_OWN"), ["r"]);
+    assert_eq!(values(env, "SHOWN"), ["shown", "replaced"]);
+    assert_eq!(values(env, "FILE"), ["/builds/group/project.tmp/FILE"]);
+    assert_eq!(values(env, "CI_PROJECT_DIR"), ["/builds/group/project"]);
+    assert_eq!(values(env, "FF_TIMESTAMPS"), ["true"]);
+    for hidden in ["SECRET", "PRIVATE"] {
+        assert!(values(env, hidden).is_empty(), "{hidden}");
+    }
+    // Its own: references to all variables, resolved once.
+    let own: Vec<_> = env
+        .0
+        .iter()
+        .rev()
+        .take(8)
+        .rev()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    assert_eq!(
+        own,
+        [
+            "OWN=own",
+            "SHOWN=replaced",
+            "FROM_JOB=<replaced>",
+            "FROM_SECRET=<s3cret>",
+            "FROM_OWN=<own>",
+            "CHAIN=<$OWN>",
+            "SELF=$SELF",
+            "RAW=$OWN",
+        ]
+    );
+    // Of others nothing.
+    let env = &plan.services[1].container.spec.env;
+    assert!(values(env, "OWN").is_empty());
+    assert!(!format!("{:?}", env.0).contains("s3cret"));
+}
+
+#[test]
+fn a_variable_of_a_service_that_is_too_long_is_named() {
+    let mut redis = image("redis");
+    redis.variables = vec![public("BIG", &"x".repeat(1 << 17))];
+    assert_eq!(
+        Fixture::new().service(redis).mistake(),
+        "variable \"BIG\" is too long for a container's environment (limit 128 KiB); make it a file variable"
+    );
+}
+
+#[test]
+fn command_entrypoint_and_user_are_those_of_the_job() {
+    let mut redis = image("redis");
+    redis.command = strings(&["--port", "$X"]);
+    redis.entrypoint = strings(&["redis-server"]);
+    redis.executor_opts.docker.user = "$X".to_owned();
+    let plan = Fixture::new()
+        .variable("X", "1")
+        .docker(|docker| docker.user = Some("only for the build container".to_owned()))
+        .service(redis)
+        .service(image("mysql"))
+        .plan();
+    let spec = &plan.services[0].container.spec;
+    assert_eq!(spec.cmd, Some(strings(&["--port", "$X"])));
+    assert_eq!(spec.entrypoint, Some(strings(&["redis-server"])));
+    assert_eq!(spec.user.as_deref(), Some("1"));
+    let spec = &plan.services[1].container.spec;
+    assert_eq!(
+        (&spec.cmd, &spec.entrypoint, &spec.user),
+        (&None, &None, &None)
+    );
+    assert!(!spec.interactive);
+}
