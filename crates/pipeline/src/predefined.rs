@@ -239,16 +239,25 @@ pub fn predefined(
     set.0
 }
 
-/// `GITLAB_USER_*`: row 5 of the precedence (C1), which the file cannot override.
+/// `GITLAB_USER_*`: row 5 of the precedence (C1), which the file cannot override. Where git knows
+/// only a name or only an address, each stands for the other.
 pub fn user_variables(user: &UserFacts) -> Vec<Variable> {
+    let known = |texts: [&str; 3]| {
+        let text = texts.into_iter().find(|text| !text.is_empty());
+        text.unwrap_or_default().to_owned()
+    };
+    let login = user.email.split('@').next().unwrap_or_default();
     let mut set = Set::default();
     set.add("GITLAB_USER_ID", user.id.to_string());
     set.add("GITLAB_USER_EMAIL", user.email.clone());
     set.add(
         "GITLAB_USER_LOGIN",
-        user.email.split('@').next().unwrap_or_default(),
+        known([login, &user.name, LOCAL_NAMESPACE]),
     );
-    set.add("GITLAB_USER_NAME", user.name.clone());
+    set.add(
+        "GITLAB_USER_NAME",
+        known([&user.name, login, LOCAL_NAMESPACE]),
+    );
     set.0
 }
 

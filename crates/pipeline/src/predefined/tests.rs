@@ -181,6 +181,33 @@ fn branch_then_tag_then_commit_names_the_ref(
     assert_eq!(value(&variables, "CI_COMMIT_TAG").as_deref(), commit_tag);
 }
 
+#[rstest]
+#[case("Ada L.", "ada@example.com", "ada", "Ada L.")]
+#[case("", "ada@example.com", "ada", "ada")]
+#[case("Ada L.", "", "Ada L.", "Ada L.")]
+#[case("", "", "local", "local")]
+fn a_user_has_a_name_in_any_case(
+    #[case] name: &str,
+    #[case] email: &str,
+    #[case] login: &str,
+    #[case] shown: &str,
+) {
+    let user = UserFacts {
+        id: 1,
+        name: name.to_owned(),
+        email: email.to_owned(),
+    };
+    let variables = user_variables(&user);
+    assert_eq!(
+        value(&variables, "GITLAB_USER_LOGIN").as_deref(),
+        Some(login)
+    );
+    assert_eq!(
+        value(&variables, "GITLAB_USER_NAME").as_deref(),
+        Some(shown)
+    );
+}
+
 #[test]
 fn a_folder_without_git_still_has_a_project() {
     let variables = all(&GitFacts::default(), "a");

@@ -11,7 +11,10 @@ use crate::problem::{Problem, ProblemKind};
 use crate::source::{Position, Source, Span};
 use crate::suggest::nearest;
 
+mod map;
 mod syntax;
+
+use map::{KeyId, MapBuilder, merge_sources};
 
 /// Prefix of the tags of YAML itself, written `!!`.
 const CORE: &str = "tag:yaml.org,2002:";
@@ -84,36 +87,6 @@ struct Open {
 enum Content {
     Seq(Vec<Arc<Node>>),
     Map(MapBuilder),
-}
-
-#[derive(Default)]
-struct MapBuilder {
-    entries: Vec<Entry>,
-    /// Where a key stands in `entries`.
-    index: HashMap<KeyId, usize>,
-    /// The key whose value comes next.
-    key: Option<Arc<Node>>,
-}
-
-/// A scalar as a Ruby hash tells keys apart.
-#[derive(PartialEq, Eq, Hash)]
-enum KeyId {
-    Null,
-    Bool(bool),
-    Number(String),
-    Text(String),
-}
-
-impl KeyId {
-    fn of(node: &Node) -> Option<Self> {
-        Some(match &node.value {
-            Value::Null => Self::Null,
-            Value::Bool(value) => Self::Bool(*value),
-            Value::Int(_) | Value::BigInt(_) | Value::Float(_) => Self::Number(node.to_text()?),
-            Value::Str(text) => Self::Text(text.clone()),
-            Value::Seq(_) | Value::Map(_) => return None,
-        })
-    }
 }
 
 /// A finished node, and whether it was written as an alias.
@@ -606,34 +579,6 @@ impl<'a> Composer<'a> {
             },
         };
         place
-    }
-}
-
-impl MapBuilder {
-    /// Sets a key, at the place of an entry that has it already. Gives that entry.
-    fn set(&mut self, entry: Entry) -> Option<Entry> {
-        let id = KeyId::of(&entry.key)?;
-        match self.index.get(&id) {
-            Some(&place) => {
-                let slot = self.entries.get_mut(place)?;
-                Some(std::mem::replace(slot, entry))
-            }
-            None => {
-                self.index.insert(id, self.entries.len());
-                self.entries.push(entry);
-                None
-            }
-        }
-    }
-}
-
-/// The maps that a `<<` with this value brings in; none if it is an ordinary key. An alias of a
-/// list is one, a list of aliases is not (Psych).
-fn merge_sources(value: &Finished) -> Option<Vec<&Map>> {
-    match &value.node.value {
-        Value::Map(map) => Some(vec![map]),
-        Value::Seq(items) if !value.alias => items.iter().map(|item| item.as_map()).collect(),
-        _ => None,
     }
 }
 
