@@ -80,9 +80,7 @@ async fn a_log_of_several_megabytes_survives_lost_answers_errors_and_a_rewind() 
     job.log.write(&bytes);
     for fault in [
         Fault::on(Endpoint::PatchTrace).nth(2).lose_answer(),
-        Fault::on(Endpoint::PatchTrace).nth(4).drop_before_body(),
-        Fault::on(Endpoint::PatchTrace).nth(5).drop_unhandled(),
-        Fault::on(Endpoint::PatchTrace).calls(6..=7).status(502),
+        Fault::on(Endpoint::PatchTrace).calls(4..=5).status(502),
         Fault::on(Endpoint::UpdateJob)
             .state("final")
             .nth(1)
@@ -104,6 +102,23 @@ async fn a_log_of_several_megabytes_survives_lost_answers_errors_and_a_rewind() 
         (Some(3), Some("script_failure"))
     );
     assert_eq!(record.resets, 1);
+}
+
+/// Scenario 3, turned around: the request is lost, not the answer.
+#[tokio::test]
+async fn a_log_survives_connections_that_end_before_the_server_acts() {
+    let mut job = Job::start().await;
+    job.log.write(vec![b'x'; 2_000_000]);
+    for fault in [
+        Fault::on(Endpoint::PatchTrace).nth(1).drop_before_body(),
+        Fault::on(Endpoint::PatchTrace).nth(3).drop_unhandled(),
+    ] {
+        job.gitlab.fault(fault);
+    }
+    let outcome = job.deliver(&Verdict::success()).await;
+    assert_eq!(outcome, FinalOutcome::Delivered);
+    job.gitlab.assert_trace(job.id, &vec![b'x'; 2_000_000]);
+    assert_eq!(job.gitlab.requests_to(Endpoint::PatchTrace).len(), 4);
 }
 
 #[tokio::test]
