@@ -7,12 +7,15 @@ use gantry_job::assemble::GITLAB_ENV_FILE;
 use gantry_job::variable::file_path;
 use gantry_job::{FeatureFlag, FeatureFlags, Variable, Variables};
 
-use crate::echo::{CommandStyle, push_command};
+use crate::echo::{CommandStyle, push_command, push_notice};
 use crate::frame::Frame;
 use crate::quote::push_word;
 
 #[cfg(test)]
 mod tests;
+
+/// First line of an `after_script` that has its project directory (job-lifecycle §8).
+const AFTER_SCRIPT_NOTICE: &str = "Running after script...";
 
 /// The shell a runner is configured for. Which one runs is up to the image
 /// ([`crate::DETECT_SHELL`]).
@@ -225,7 +228,10 @@ fi
                 pre_build_script,
                 post_build_script,
             } => (pre_build_script, "script_step", post_build_script),
-            ScriptKind::AfterScript => ("", "after_script_step", ""),
+            ScriptKind::AfterScript => {
+                push_notice(body, AFTER_SCRIPT_NOTICE);
+                ("", "after_script_step", "")
+            }
         };
         if !pre.is_empty() {
             push_command(body, pre, "pre_build_script", 0, style);

@@ -32,9 +32,11 @@ pub(crate) fn push_command(
         return;
     }
     match shown.split_once('\n') {
-        None => push_notice(script, shown, ""),
+        None => push_notice(script, &format!("$ {shown}")),
         Some(_) if style.sections => push_section(script, shown, prefix, index),
-        Some((first, _)) => push_notice(script, first, " # collapsed multi-line command"),
+        Some((first, _)) => {
+            push_notice(script, &format!("$ {first} # collapsed multi-line command"));
+        }
     }
     script.push_str(runnable(command, shown));
     script.push('\n');
@@ -62,9 +64,10 @@ fn runnable<'a>(command: &'a str, shown: &'a str) -> &'a str {
     }
 }
 
-fn push_notice(script: &mut String, command: &str, remark: &str) {
+/// Appends the printing of one line in the runner's own colour.
+pub(crate) fn push_notice(script: &mut String, text: &str) {
     script.push_str(r"printf '%s\n' ");
-    push_quoted(script, &format!("{GREEN}$ {command}{remark}{RESET}"));
+    push_quoted(script, &format!("{GREEN}{text}{RESET}"));
     script.push('\n');
 }
 

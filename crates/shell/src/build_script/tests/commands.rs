@@ -331,6 +331,23 @@ fn scripts_of_the_configuration_go_around_a_step_and_not_around_after_script() {
 }
 
 #[test]
+fn an_after_script_says_so_before_its_first_command() {
+    in_every_shell(|shell| {
+        let stage = Stage::new();
+        let notice = "\x1b[32;1mRunning after script...\x1b[0;m\n";
+        let script = stage
+            .render(ScriptKind::AfterScript, &["echo after"])
+            .script;
+        assert_eq!(
+            Run::stdin(shell, &script).stdout,
+            format!("{notice}\x1b[32;1m$ echo after\x1b[0;m\nafter\n"),
+            "{shell}"
+        );
+        assert!(!stage.run(shell, &["true"]).stdout.contains("after script"));
+    });
+}
+
+#[test]
 fn nothing_of_one_stage_leaks_into_the_next() {
     in_every_shell(|shell| {
         let stage = Stage::with(vec![Variable::new("HOME", "/root")]);
