@@ -14,7 +14,7 @@ use crate::{
 /// Shells whose scripts this version writes.
 const SHELLS: [&str; 2] = ["bash", "sh"];
 
-/// Decides everything a job needs. [`crate::refusal`] has been asked before.
+/// Decides everything a job needs. [`crate::refusal()`] has been asked before.
 ///
 /// # Errors
 /// What is wrong with the job or the runner's configuration, as the job's cause of failure.

@@ -2,8 +2,8 @@
 
 use gantry_config::RunnerConfig;
 use gantry_job::{
-    AssembleInput, Cause, FeatureFlag, FeatureFlags, JobPayload, JobSettings, Unsupported,
-    assemble::assemble, unsupported_keywords,
+    AssembleInput, Cause, FeatureFlag, FeatureFlags, GitStrategy, JobPayload, JobSettings,
+    Unsupported, assemble::assemble, unsupported_keywords,
 };
 
 use crate::resolve;
@@ -45,6 +45,11 @@ pub(crate) fn ignored(
         found.push(
             "CI_DEBUG_SERVICES: logs of services are not shown in this version of Gantry"
                 .to_owned(),
+        );
+    }
+    if flags.is_on(FeatureFlag::UseGitNativeClone) && settings.git_strategy == GitStrategy::Clone {
+        found.push(
+            "FF_USE_GIT_NATIVE_CLONE: not done in this version of Gantry, the repository is fetched into an empty directory".to_owned(),
         );
     }
     if flags.is_on(FeatureFlag::DisableUmaskForDockerExecutor) {

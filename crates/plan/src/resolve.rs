@@ -7,7 +7,7 @@ use gantry_job::{
     assemble::{assemble, flag_sources},
 };
 
-use crate::{Directories, Inputs, directories, refusal};
+use crate::{Directories, Inputs, Sources, directories, refusal};
 
 /// A job with everything that can be known without an engine.
 pub(crate) struct Resolved {
@@ -97,7 +97,11 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
         expanded, problems, ..
     } = assembled;
 
-    let settings = JobSettings::read(&expanded, &context);
+    let mut settings = JobSettings::read(&expanded, &context);
+    if inputs.sources == Sources::WorkingTree {
+        // The tree comes with its submodules as they are.
+        settings.git_submodule_strategy = SubmoduleStrategy::None;
+    }
     if settings.git_submodule_strategy == SubmoduleStrategy::Invalid {
         return Err(configuration(format!(
             "{} {:?}: write normal, recursive or none",

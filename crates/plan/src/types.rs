@@ -87,7 +87,7 @@ pub struct Directories {
     pub cache: String,
 }
 
-/// A volume the job uses.
+/// A volume the job uses. Only temporary ones carry the label of their owner: kept ones are no leftovers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlannedVolume {
     /// Create body; the name is claimed by the journaled plan.
@@ -229,7 +229,8 @@ pub struct LogPlan {
     pub debug_trace: bool,
 }
 
-/// Log driver for containers whose output must be replayable (design "Engine log"; engine-mechanics §c).
+/// Log driver of a container: Docker's `local` without rotation, of which every byte can be read again, or `json-file` as in the
+/// peer, which destroys bytes that are not UTF-8 on Docker and keeps all on Podman (engine-mechanics §c).
 pub fn replayable_log(local_driver: bool) -> LogSpec {
     let options: &[(&str, &str)] = if local_driver {
         &[("compress", "false"), ("max-file", "1"), ("max-size", "1t")]

@@ -95,12 +95,13 @@ fn unknown_options_of_an_image_are_refused_whatever_the_config_ignores() {
 }
 
 #[test]
-fn what_is_ignored_is_said_in_the_log() {
+fn what_is_ignored_is_said_in_the_log_once() {
     let fixture = demanding().with(|it| {
-        it.payload.hooks = vec![Hook {
+        let hook = Hook {
             name: "pre_get_sources_script".to_owned(),
             script: strings(&["true"]),
-        }];
+        };
+        it.payload.hooks = vec![hook.clone(), hook];
     });
     let expected = [
         "`hooks` (hook \"pre_get_sources_script\")",
@@ -138,13 +139,45 @@ fn logs_of_services_are_asked_for_in_vain_and_that_is_said(
     );
 }
 
-#[test]
-fn a_flag_without_effect_that_jobs_can_see_is_said() {
-    let fixture = Fixture::new().flag("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", true);
-    assert_eq!(
-        fixture.plan().warnings,
-        [
-            "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR: not done in this version of Gantry, sources can be written to by every user"
-        ]
+#[rstest]
+#[case::umask(
+    "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR",
+    "fetch",
+    Some("not done in this version of Gantry, sources can be written to by every user")
+)]
+#[case::native_clone(
+    "FF_USE_GIT_NATIVE_CLONE",
+    "clone",
+    Some("not done in this version of Gantry, the repository is fetched into an empty directory")
+)]
+#[case::native_clone_unused("FF_USE_GIT_NATIVE_CLONE", "fetch", None)]
+#[case::without_difference("FF_TEST_FEATURE", "fetch", None)]
+fn a_flag_whose_lack_jobs_can_see_is_said(
+    #[case] flag: &str,
+    #[case] strategy: &str,
+    #[case] sentence: Option<&str>,
+) {
+    let fixture = Fixture::new().variable("GIT_STRATEGY", strategy);
+    assert!(fixture.plan().warnings.is_empty());
+    let expected: Vec<_> = sentence
+        .map(|sentence| format!("{flag}: {sentence}"))
+        .into_iter()
+        .collect();
+    assert_eq!(fixture.flag(flag, true).plan().warnings, expected);
+}
+
+#[rstest]
+#[case("recursive")]
+#[case("nonsense")]
+fn a_local_run_has_its_submodules_as_they_are(#[case] strategy: &str) {
+    let plan = Fixture::new()
+        .variable("GIT_SUBMODULE_STRATEGY", strategy)
+        .with(|it| it.sources = crate::Sources::WorkingTree)
+        .plan();
+    assert!(
+        !plan
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("runs without"))
     );
 }
