@@ -3,6 +3,7 @@
 //! [`Engine`] is the seam: the HTTP client talks to a real engine, the scripted fake plays one in tests. No type of an HTTP or
 //! engine library crosses it. Request bodies hold `Env` and are therefore never logged.
 
+pub mod credentials;
 mod endpoint;
 mod error;
 pub mod events;

@@ -275,7 +275,7 @@ impl Client {
                     // The engine closed the kept connection before the request left: a fresh one.
                     Err(mut error) => match error.take_message() {
                         Some(unsent) => request = unsent,
-                        None => return Err(self.unreachable(&what, &causes(error.error()))),
+                        None => return Err(self.unsent(&what, error.error())),
                     },
                 }
             }

@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{Attached, ContainerSummary, EngineError, ListFilter};
 
-/// Grace of a stop that names none.
+/// Grace of a stop that names none. Podman would use 0 for containers made over this API, so there it is always sent.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// Podman: how long to wait for the end of a run to be cleaned up, and how often to look.
+const SETTLED_BY: Duration = Duration::from_secs(10);
+const SETTLED_LOOK: Duration = Duration::from_millis(20);
 
 impl HttpEngine {
     pub(super) async fn create_container(
@@ -37,7 +40,15 @@ impl HttpEngine {
         let answer = self
             .ask(call.json(&CreateContainer::new(spec, flavor))?)
             .await?;
-        Ok(answer.model::<Created>(&what)?.id)
+        match answer.model::<Created>(&what) {
+            // Podman's word for a bad specification.
+            Err(EngineError::Failed { what, message, .. })
+                if message.starts_with("fill out specgen") =>
+            {
+                Err(EngineError::BadRequest { what, message })
+            }
+            created => Ok(created?.id),
+        }
     }
 
     pub(super) async fn inspect_container(
@@ -63,6 +74,7 @@ impl HttpEngine {
 
     pub(super) async fn start_container(&self, id: &str) -> Result<(), EngineError> {
         let what = format!("start container {id}");
+        self.settle(&what, id).await?;
         let call = self.call(what.clone(), Method::POST, |session| {
             session.path("/containers").segment(id).then("/start")
         });
@@ -71,6 +83,7 @@ impl HttpEngine {
 
     pub(super) async fn attach(&self, id: &str) -> Result<Attached, EngineError> {
         let what = format!("attach to container {id}");
+        self.settle(&what, id).await?;
         let call = self.call(what.clone(), Method::POST, |session| {
             let path = session
                 .path("/containers")
@@ -93,6 +106,31 @@ impl HttpEngine {
             stdin,
             output: Box::pin(output),
         })
+    }
+
+    /// Podman: between the end of a run (`stopped`) and its cleanup (`exited`) an attach or start spoils the next run: its
+    /// stdin is closed and the container waits for ever (measured on 4.3.1). So the cleanup is awaited here.
+    async fn settle(&self, what: &str, id: &str) -> Result<(), EngineError> {
+        if !self
+            .podman()
+            .await
+            .map_err(|error| super::renamed(error, what))?
+        {
+            return Ok(());
+        }
+        let settled = async {
+            while let Some(container) = self.inspect_raw(what, id).await? {
+                if !matches!(container.status(), "stopped" | "stopping") {
+                    break;
+                }
+                tokio::time::sleep(SETTLED_LOOK).await;
+            }
+            Ok(())
+        };
+        // Who is not done by then (a cleanup that died) gets the engine's own answer.
+        tokio::time::timeout(SETTLED_BY, settled)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     /// The two directions of a hijacked connection as streams.
@@ -124,6 +162,11 @@ impl HttpEngine {
         grace: Option<Duration>,
     ) -> Result<(), EngineError> {
         let what = format!("stop container {id}");
+        let podman = self
+            .podman()
+            .await
+            .map_err(|error| super::renamed(error, &what))?;
+        let grace = grace.or(podman.then_some(DEFAULT_GRACE));
         let call = self.call(what.clone(), Method::POST, |session| {
             let path = session.path("/containers").segment(id).then("/stop");
             match grace {

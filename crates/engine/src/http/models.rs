@@ -193,6 +193,11 @@ struct EndpointSettings {
 }
 
 impl Container {
+    /// The engine's own word for the state.
+    pub(super) fn status(&self) -> &str {
+        &self.state.status
+    }
+
     /// The state; the engine's own word when it is none that is known.
     pub(super) fn into_state(self) -> Result<ContainerState, String> {
         let status = match self.state.status.as_str() {
@@ -263,7 +268,12 @@ impl From<Summary> for ContainerSummary {
         Self {
             name: name.unwrap_or_default().to_owned(),
             id: summary.id,
-            state: summary.state,
+            // Podman's word for an end that is not cleaned up yet.
+            state: if summary.state == "stopped" {
+                "exited".to_owned()
+            } else {
+                summary.state
+            },
             created: summary.created,
             labels: summary.labels,
         }

@@ -16,7 +16,15 @@ impl HttpEngine {
             .call(what.clone(), Method::POST, |s| s.path("/networks/create"))
             .await?;
         let answer = self.ask(call.json(&CreateNetwork::from(spec))?).await?;
-        Ok(answer.model::<Created>(&what)?.id)
+        match answer.model::<Created>(&what) {
+            // Podman's names are unique, which it says with 500.
+            Err(EngineError::Failed { what, message, .. })
+                if message.contains("already exists") =>
+            {
+                Err(EngineError::Conflict { what, message })
+            }
+            created => Ok(created?.id),
+        }
     }
 
     pub(super) async fn inspect_network(
