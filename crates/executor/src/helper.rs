@@ -81,8 +81,9 @@ impl Helper {
         context: &Context,
         image: &str,
         service_hosts: &[String],
-        adopt: bool,
+        resumed: u32,
     ) -> Result<Self, ExecutorError> {
+        let adopt = resumed > 0;
         let Some(planned) = &context.plan.helper else {
             return Err(Cause::Internal {
                 message: "no helper was planned".to_owned(),
@@ -136,7 +137,8 @@ impl Helper {
                 id
             }
         };
-        let generation = crate::unix_ms();
+        // Every process that takes the job up outranks the ones before, whatever the clock says.
+        let generation = u64::from(resumed) << 32;
         Ok(Self {
             context: context.clone(),
             container,
@@ -163,7 +165,6 @@ impl Helper {
         let mut give_up: Option<Instant> = None;
         loop {
             let turn = self.converse(id, request, &mut stop, &mut stopped).await;
-            self.connection = None;
             let why = match turn {
                 Ok((exit_code, error)) => {
                     self.context.close_output(&self.source(id)).await?;
@@ -278,6 +279,14 @@ impl Helper {
                             exit_code, error, ..
                         },
                 } if of == id => {
+                    // The agent may free what it kept; a lost word costs nothing.
+                    for (stream, to) in
+                        [(AgentStream::Stdout, Stream::Stdout), (AgentStream::Stderr, Stream::Stderr)]
+                    {
+                        let offset = trace.position(&source, to).consumed;
+                        let ack = ToAgent::Ack { id: id.to_owned(), stream, offset };
+                        connection.send(&ack).await.ok();
+                    }
                     self.connection = Some(connection);
                     return Ok((exit_code, error));
                 }

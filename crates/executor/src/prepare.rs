@@ -78,6 +78,13 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
             drop(helper_lane);
             return Ok(None);
         };
+        if let Some(default) = &plan.helper_overrides {
+            let text = format!(
+                "Using helper image:  {}  (overridden, default would be  {default} )",
+                helper.image.reference
+            );
+            helper_lane.line("overridden", Level::Print, &text);
+        }
         let image = images::ensure(context, &helper.image, &helper_lane).await;
         drop(helper_lane);
         Ok::<_, Cause>(Some(image?))

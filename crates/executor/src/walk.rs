@@ -508,9 +508,8 @@ impl Walk {
             .into());
         };
         let image = prepared.helper_image.clone().unwrap_or_default();
-        let adopt = self.progress.resumed > 0;
         let (helper, made) = tokio::join!(
-            Helper::start(&context, &image, &prepared.service_hosts, adopt),
+            Helper::start(&context, &image, &prepared.service_hosts, self.progress.resumed),
             self.directories
                 .ensure(&context, &prepared.build_image, &build),
         );
