@@ -268,6 +268,37 @@ async fn a_server_that_keeps_correcting_the_offset_uses_up_tries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn corrections_with_progress_in_between_use_up_nothing() {
+    let settings = UploadSettings {
+        budget: UploadBudget::new(0),
+        ..UploadSettings::default()
+    };
+    let run = Running::with(settings, ScriptedServer::default(), 0);
+    let mut good = false;
+    run.server.script_patches(move |patch| {
+        good = !good;
+        let next = patch.offset;
+        Some(JobReply::plain(if good {
+            RangeMismatch { next }
+        } else {
+            Accepted { next: patch.end() }
+        }))
+    });
+    run.server
+        .script_updates(|_| Some(JobReply::plain(UpdateAnswer::Ok)));
+    run.log.write(vec![b'x'; 20 * 64 * 1024]);
+    let (server, mut upload) = run.finish().await;
+    let (outcome, time) = deliver(&mut upload, FinalPolicy::slot(1)).await;
+    assert_eq!((outcome, time), (FinalOutcome::Delivered, Duration::ZERO));
+    let patches = server.patches();
+    assert_eq!(patches.len(), 40);
+    assert!(
+        patches.iter().all(|(from, to, _)| to - from == 64 * 1024),
+        "no budget, small pieces"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_pause_is_never_shorter_than_the_server_asks() {
     let (server, mut upload) = finished().await;
     let busy = crate::CallFailure::Status {
