@@ -30,8 +30,6 @@ pub(crate) enum Paint {
     Bad,
     /// Less worth a look.
     Dim,
-    /// More worth a look.
-    Strong,
 }
 
 impl Style {
@@ -45,7 +43,6 @@ impl Style {
             Paint::Odd => "33",
             Paint::Bad => "31",
             Paint::Dim => "2",
-            Paint::Strong => "1",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

@@ -145,7 +145,10 @@ mod tests {
     fn a_named_file_is_looked_for_here_and_then_at_the_root() {
         let dir = repository();
         let here = Project::find(&dir.path().join("a"), Some(Path::new("other.yml"))).unwrap();
-        assert_eq!((here.name.as_str(), here.bytes), ("a/other.yml", b"other".to_vec()));
+        assert_eq!(
+            (here.name.as_str(), here.bytes),
+            ("a/other.yml", b"other".to_vec())
+        );
         let root = Project::find(&dir.path().join("a/b"), Some(Path::new("a/other.yml"))).unwrap();
         assert_eq!(root.name, "a/other.yml");
     }
@@ -164,12 +167,18 @@ mod tests {
     fn what_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let error = Project::find(dir.path(), None).unwrap_err();
-        assert!(matches!(error, ProjectError::NoRepository { .. }), "{error}");
+        assert!(
+            matches!(error, ProjectError::NoRepository { .. }),
+            "{error}"
+        );
         fs::create_dir(dir.path().join(".git")).unwrap();
         let error = Project::find(dir.path(), None).unwrap_err();
         assert!(matches!(error, ProjectError::NoFile { .. }), "{error}");
         let error = Project::find(dir.path(), Some(Path::new("x.yml"))).unwrap_err();
-        assert!(error.to_string().starts_with("there is no file x.yml,"), "{error}");
+        assert!(
+            error.to_string().starts_with("there is no file x.yml,"),
+            "{error}"
+        );
         let error = Project::find(&dir.path().join("nowhere"), None).unwrap_err();
         assert!(matches!(error, ProjectError::Unreadable { .. }), "{error}");
         let error = Project::find(dir.path(), Some(Path::new("."))).unwrap_err();

@@ -158,12 +158,7 @@ mod tests {
                     Some("exit code 1\nand more"),
                     Some(900),
                 ),
-                job(
-                    "deploy",
-                    JobState::Skipped,
-                    Some("unit tests failed"),
-                    None,
-                ),
+                job("deploy", JobState::Skipped, Some("unit tests failed"), None),
             ],
             status: PipelineStatus::Failed,
             took: Duration::from_millis(66_000),
@@ -190,7 +185,10 @@ Pipeline failed in 1m06s
     #[test]
     fn colours_are_painted_where_they_are_wanted() {
         let text = report().summary(Style { colour: true });
-        assert!(text.contains("\x1b[31mfailed: exit code 2\x1b[0m"), "{text}");
+        assert!(
+            text.contains("\x1b[31mfailed: exit code 2\x1b[0m"),
+            "{text}"
+        );
         assert!(text.contains("\x1b[32mpassed\x1b[0m"), "{text}");
         assert!(
             text.contains("\x1b[33mfailed, which is allowed: exit code 1\x1b[0m"),

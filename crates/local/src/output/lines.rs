@@ -90,7 +90,9 @@ impl JobLines {
         }
         self.pending.extend_from_slice(rest);
         while self.pending.len() > LONGEST_LINE {
-            let after = self.pending.split_off(character_start(&self.pending, LONGEST_LINE));
+            let after = self
+                .pending
+                .split_off(character_start(&self.pending, LONGEST_LINE));
             let line = std::mem::replace(&mut self.pending, after);
             self.line(&line, out);
         }

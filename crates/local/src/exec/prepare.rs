@@ -1,0 +1,182 @@
+//! From jobs of a pipeline to plans. All of them are made before the first job starts, so that what
+//! is wrong with the last one is known then.
+
+use std::sync::Arc;
+
+use gantry_config::{DockerConfig, RunnerConfig};
+use gantry_container::EngineFacts;
+use gantry_job::{JobPayload, TlsFiles, payload::Image};
+use gantry_pipeline::{JobFacts, LocalRun, Pipeline, PipelineJob, to_payload};
+use gantry_plan::{HostFacts, Inputs, LogPlan, Numbers, Plan, PullPolicy, Sources};
+
+use super::{JobProblem, RunOptions};
+
+/// A log of a local job is cut off here: the disk is the person's own, and no bound would be none.
+const OUTPUT_LIMIT: u64 = 1 << 30;
+/// Makes a network per job.
+const NETWORK_FLAG: &str = "FF_NETWORK_PER_BUILD";
+const POLICIES: [PullPolicy; 3] = [
+    PullPolicy::Always,
+    PullPolicy::IfNotPresent,
+    PullPolicy::Never,
+];
+
+/// A job ready to start.
+pub(crate) struct PlannedJob {
+    pub(super) plan: Arc<Plan>,
+    pub(super) log: LogPlan,
+    /// It works on the working tree; else on an empty folder.
+    pub(super) with_tree: bool,
+}
+
+/// What the jobs of a run are planned by.
+pub(super) struct Preparation<'a> {
+    pub(super) run: &'a LocalRun,
+    /// Of the first job; the others count on.
+    pub(super) facts: JobFacts,
+    pub(super) options: &'a RunOptions,
+    pub(super) host: HostFacts,
+    pub(super) engine: &'a EngineFacts,
+}
+
+impl Preparation<'_> {
+    /// Plans all jobs. `seed` gives the random part of one job's names.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub(super) fn jobs(
+        &self,
+        pipeline: &Pipeline,
+        seed: impl Fn() -> [u8; 8],
+    ) -> Result<Vec<PlannedJob>, Vec<JobProblem>> {
+        let mut planned = Vec::new();
+        let mut problems = Vec::new();
+        for (index, job) in pipeline.jobs.iter().enumerate() {
+            match self.job(index, job, seed()) {
+                Ok(job) => planned.push(job),
+                Err(message) => problems.push(JobProblem {
+                    job: job.name.clone(),
+                    place: format!("{}:{}", self.run.project.config_path, job.span.start.line),
+                    message,
+                }),
+            }
+        }
+        if problems.is_empty() {
+            Ok(planned)
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn job(&self, index: usize, job: &PipelineJob, seed: [u8; 8]) -> Result<PlannedJob, String> {
+        let facts = JobFacts {
+            job_id: self
+                .facts
+                .job_id
+                .saturating_add(i64::try_from(index).unwrap_or(i64::MAX)),
+            ..self.facts.clone()
+        };
+        let mut payload = to_payload(job, self.run, &facts).map_err(|error| error.to_string())?;
+        choose_images(&mut payload, self.options)?;
+        let runner = self.runner(&payload);
+        if let Some(cause) = gantry_plan::refusal(&payload, &runner, |_| false) {
+            return Err(cause.message());
+        }
+        // The place in the file: no two jobs of a run have the same, also one after the other.
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        let numbers = Numbers {
+            concurrent: number,
+            concurrent_project: number,
+        };
+        let log = LogPlan {
+            timestamps: false,
+            sections: false,
+            ..gantry_plan::log_plan(&payload, &runner, &self.host, numbers)
+        };
+        let with_tree = wants_sources(&payload);
+        let plan = gantry_plan::plan(&Inputs {
+            payload: &payload,
+            runner: &runner,
+            host: &self.host,
+            engine: self.engine,
+            numbers,
+            seed,
+            tls: &TlsFiles::default(),
+            correlation_id: None,
+            sources: if with_tree {
+                Sources::WorkingTree
+            } else {
+                Sources::Git
+            },
+        })
+        .map_err(|cause| cause.message())?;
+        Ok(PlannedJob {
+            plan: Arc::new(plan),
+            log,
+            with_tree,
+        })
+    }
+
+    /// The runner that a local run stands for: GitLab Runner's defaults, but for what is said here.
+    fn runner(&self, payload: &JobPayload) -> RunnerConfig {
+        let mut runner = RunnerConfig {
+            name: "local".to_owned(),
+            // Part of names, such as those of networks, which two people on one engine must not
+            // share; the rest of them is the same for one project.
+            token: format!("local{}", self.host.state_id).into(),
+            output_limit: OUTPUT_LIMIT,
+            docker: DockerConfig {
+                // Which one is used stands in the payload.
+                pull_policy: POLICIES.to_vec(),
+                privileged: self.options.privileged,
+                ..DockerConfig::default()
+            },
+            ..RunnerConfig::default()
+        };
+        // Services have a network with the job, where all of them find each other by name
+        // (local-pipelines A5, "services"); also the only one where Podman gives them addresses.
+        // The flag of a runner beats that of a job, so it is set only where the job says nothing.
+        let said = payload
+            .variables
+            .iter()
+            .any(|variable| variable.key == NETWORK_FLAG);
+        if !payload.services.is_empty() && !said {
+            runner.feature_flags.insert(NETWORK_FLAG.to_owned(), true);
+        }
+        runner
+    }
+}
+
+/// Gives each image its pull policy, and a job without image the one of the run.
+fn choose_images(payload: &mut JobPayload, options: &RunOptions) -> Result<(), String> {
+    let image = payload.image.get_or_insert_with(Image::default);
+    if image.name.is_empty() {
+        image.name = options.image.clone().ok_or(
+            "it names no image: add `image` to it or to `default`, or give one with --image",
+        )?;
+    }
+    for image in payload.image.iter_mut().chain(&mut payload.services) {
+        match options.pull_policy {
+            Some(policy) => image.pull_policy = vec![policy.name().to_owned()],
+            None if image.pull_policy.is_empty() => {
+                image.pull_policy = vec![PullPolicy::IfNotPresent.name().to_owned()];
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the job's folder holds the project: with `GIT_STRATEGY` `none` or `empty` a new folder
+/// holds nothing on a server either.
+fn wants_sources(payload: &JobPayload) -> bool {
+    let strategy = payload
+        .variables
+        .iter()
+        .rev()
+        .find(|variable| variable.key == "GIT_STRATEGY");
+    strategy.is_none_or(|strategy| !["none", "empty"].contains(&strategy.value.as_str()))
+}
+
+#[cfg(test)]
+mod tests;
