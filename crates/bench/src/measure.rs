@@ -6,7 +6,8 @@ use std::{
 };
 
 use gantry_testkit::{
-    Endpoint, FakeGitLab, GitHttp, JobBuilder, JobRecord, Repository, ServerJobState, ServiceBuilder,
+    Endpoint, FakeGitLab, GitHttp, JobBuilder, JobRecord, Repository, ServerJobState,
+    ServiceBuilder,
 };
 use tokio::{process::Command, task::JoinSet};
 
@@ -19,8 +20,7 @@ use crate::{
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// 64 MB in lines of 100 bytes.
-const LOG_SCRIPT: &str =
-    "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | cut -c1-99 | head -c 67108864";
+const LOG_SCRIPT: &str = "yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789 | cut -c1-99 | head -c 67108864";
 /// The same without a second process in the way.
 const LOG_BYTES: f64 = 67_108_864.0;
 
@@ -38,7 +38,11 @@ pub(crate) async fn all(arguments: &Arguments, command: &str) -> Result<Vec<Row>
         .start()
         .await;
     gitlab.keep_bodies(false);
-    let bench = Bench { arguments, command, gitlab };
+    let bench = Bench {
+        arguments,
+        command,
+        gitlab,
+    };
     let mut rows = Vec::new();
     if arguments.wants("trivial") {
         rows.push(bench.trivial().await?);
@@ -77,7 +81,9 @@ impl Bench<'_> {
             &self.arguments.image,
             extra,
         )?;
-        self.gitlab.wait_for_requests(Endpoint::RequestJob, before + 1).await;
+        self.gitlab
+            .wait_for_requests(Endpoint::RequestJob, before + 1)
+            .await;
         Ok(runner)
     }
 
@@ -85,7 +91,13 @@ impl Bench<'_> {
         let id = self.gitlab.enqueue(job);
         let record = self.gitlab.wait_until_final_unbounded(id).await;
         if record.state != ServerJobState::Success {
-            return Err(format!("job {} ended as {}: {}", job.name(), record.state.as_str(), record.log()).into());
+            return Err(format!(
+                "job {} ended as {}: {}",
+                job.name(),
+                record.state.as_str(),
+                record.log()
+            )
+            .into());
         }
         Ok(span(&record))
     }
@@ -147,7 +159,12 @@ impl Bench<'_> {
     async fn settle(&self) -> Result<()> {
         for _ in 0..200 {
             let output = Command::new("docker")
-                .args(["ps", "-aq", "--filter", "label=com.gitlab.gitlab-runner.managed=true"])
+                .args([
+                    "ps",
+                    "-aq",
+                    "--filter",
+                    "label=com.gitlab.gitlab-runner.managed=true",
+                ])
                 .output()
                 .await?;
             if output.stdout.is_empty() {
@@ -159,7 +176,8 @@ impl Bench<'_> {
     }
 
     async fn trivial(&self) -> Result<Row> {
-        self.interleaved("trivial job", 1.4, "", &self.trivial_job()).await
+        self.interleaved("trivial job", 1.4, "", &self.trivial_job())
+            .await
     }
 
     async fn git(&self) -> Result<Row> {
@@ -169,15 +187,21 @@ impl Bench<'_> {
             .image(&self.arguments.image)
             .script(["test -f README.md"])
             .git(&repository, "main");
-        self.interleaved("job with a small git fetch", 2.3, "", &job).await
+        self.interleaved("job with a small git fetch", 2.3, "", &job)
+            .await
     }
 
     async fn service(&self) -> Result<Row> {
         let job = self
             .trivial_job()
-            .service(ServiceBuilder::new(&self.arguments.image).alias("web").command(["sleep", "600"]))
+            .service(
+                ServiceBuilder::new(&self.arguments.image)
+                    .alias("web")
+                    .command(["sleep", "600"]),
+            )
             .variable("FF_NETWORK_PER_BUILD", "true");
-        self.interleaved("job with a service, network per job", 3.2, "", &job).await
+        self.interleaved("job with a service, network per job", 3.2, "", &job)
+            .await
     }
 
     /// 40 jobs, 8 at a time, three rounds.
@@ -347,7 +371,9 @@ impl Bench<'_> {
             let record = self.gitlab.wait_until_final_unbounded(id).await;
             if record.state != ServerJobState::Success {
                 let log = std::fs::read_to_string(runner.log()).unwrap_or_default();
-                return Err(format!("a killed runner lost its job: {}\n{log}", record.log()).into());
+                return Err(
+                    format!("a killed runner lost its job: {}\n{log}", record.log()).into(),
+                );
             }
             added.push(span(&record) - undisturbed);
             self.settle().await?;
@@ -375,5 +401,6 @@ fn small_repository(git: &GitHttp) -> Repository {
     git.repository("acme/tools/widget")
         .file("README.md", "# widget\n")
         .file("src/main.c", "int main(void) { return 0; }\n")
+        .commit("first")
         .build()
 }

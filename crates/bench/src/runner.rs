@@ -29,7 +29,11 @@ impl RunnerProcess {
         );
         std::fs::write(folder.path().join("config.toml"), config)?;
         let child = spawn(command, folder.path())?;
-        Ok(Self { command: command.to_owned(), folder, child })
+        Ok(Self {
+            command: command.to_owned(),
+            folder,
+            child,
+        })
     }
 
     /// Resident memory in MB.
@@ -60,7 +64,10 @@ fn spawn(command: &str, folder: &Path) -> std::io::Result<Child> {
     let line = command.replace("{config}", &config.to_string_lossy());
     let mut words = line.split_whitespace();
     let program = words.next().unwrap_or_default();
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))?;
     Command::new(program)
         .args(words)
         .stdin(Stdio::null())

@@ -17,7 +17,10 @@ pub(crate) fn print(rows: &[Row]) {
         "what", "p50", "p95", "docker run p50", "ratio"
     );
     for row in rows {
-        let ratio = row.ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+        let ratio = row
+            .ratio
+            .map(|ratio| format!("{ratio:.2}"))
+            .unwrap_or_default();
         println!(
             "{:<44} {:>10} {:>10} {:>14} {:>7}  {}",
             row.name, row.p50, row.p95, row.yardstick, ratio, row.aim

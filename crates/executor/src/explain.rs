@@ -47,16 +47,19 @@ pub(crate) fn run(ended: &Ended<'_>) -> Explanation {
         let limit = u64::try_from(ended.memory).ok().filter(|&limit| limit > 0);
         return failed(Cause::OutOfMemory { limit, exit_code });
     }
+    let image = ended.image.to_owned();
+    if code == 0 && !ended.script_began && !ended.entrypoint {
+        // The shell found no script on its stdin, whoever took it: that is not a success.
+        return failed(Cause::ScriptNotRead { image });
+    }
     if code == 0 {
-        let swallowed = !ended.script_began && ended.entrypoint;
         return Explanation {
             cause: None,
-            note: swallowed.then(|| {
+            note: (!ended.script_began).then(|| {
                 "the image's entrypoint ended with 0 without starting a shell, so the script did not run; let the entrypoint exec its arguments, or set `image: entrypoint: [\"\"]` to run the script".to_owned()
             }),
         };
     }
-    let image = ended.image.to_owned();
     if !ended.script_began && ended.tail.contains("shell not found") {
         return failed(Cause::ShellNotFound { image });
     }

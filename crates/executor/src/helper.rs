@@ -280,11 +280,16 @@ impl Helper {
                         },
                 } if of == id => {
                     // The agent may free what it kept; a lost word costs nothing.
-                    for (stream, to) in
-                        [(AgentStream::Stdout, Stream::Stdout), (AgentStream::Stderr, Stream::Stderr)]
-                    {
+                    for (stream, to) in [
+                        (AgentStream::Stdout, Stream::Stdout),
+                        (AgentStream::Stderr, Stream::Stderr),
+                    ] {
                         let offset = trace.position(&source, to).consumed;
-                        let ack = ToAgent::Ack { id: id.to_owned(), stream, offset };
+                        let ack = ToAgent::Ack {
+                            id: id.to_owned(),
+                            stream,
+                            offset,
+                        };
                         connection.send(&ack).await.ok();
                     }
                     self.connection = Some(connection);

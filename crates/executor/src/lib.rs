@@ -10,7 +10,7 @@
 //! | `walk`, `flow` | order of stages; which stage follows which end (pure) |
 //! | `prepare`, `images`, `lanes` | images, volumes, network, services, side by side |
 //! | `directories`, `tools` | uploads into volumes |
-//! | `script`, `follow`, `stop` | user scripts in the build container |
+//! | `script`, `start`, `follow`, `stop` | user scripts in the build container |
 //! | `helper` | helper container and its agent |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `cleanup` | stopping and removal |
@@ -31,6 +31,7 @@ mod lanes;
 mod prepare;
 mod record;
 mod script;
+mod start;
 mod stop;
 mod tools;
 mod walk;

@@ -19,6 +19,7 @@ use crate::{
     explain,
     follow::{Live, Run, RunEnd},
     record::{StageEnd, Step},
+    start::{self, Started},
     walk::{Walk, last_start},
 };
 
@@ -127,50 +128,29 @@ impl Walk {
             previous_start,
         };
         context.step(stage.index, attempt, starting).await?;
-        let events = context.events.subscribe(&id);
-        let name = context.plan.build.name.clone();
-        let vanished = |error: EngineError| -> ExecutorError {
-            if error.is_not_found() {
-                Cause::ContainerVanished {
-                    name: name.clone(),
-                    stage: stage.stage.clone(),
-                }
-                .into()
-            } else {
-                explain::start_failure(
-                    context.cause("starting the build container", &error),
-                    &context.plan.image_name,
-                )
-                .into()
-            }
-        };
+        let early = self.early.take().filter(|early| early.is_of(&id));
         let image = self
             .prepared
             .as_ref()
             .map(|prepared| prepared.build_image.clone())
             .unwrap_or_default();
         let begin = async {
-            let attached = context
-                .engine
-                .container_attach(&id)
-                .await
-                .map_err(&vanished)?;
-            let wait = context
-                .engine
-                .container_wait(&id)
-                .await
-                .map_err(&vanished)?;
             // Directories are made by a second, never started container while this one starts.
             let (started, made) = tokio::join!(
-                context.engine.container_start(&id),
+                async {
+                    match early {
+                        Some(early) => early.finish().await,
+                        None => start::start(&context, &id).await,
+                    }
+                },
                 self.directories.ensure(&context, &image, &id)
             );
-            started.map_err(&vanished)?;
+            let started = started.map_err(|error| not_started(&context, stage.stage, &error))?;
             made?;
             self.directories.ensure_running(&context, &id).await?;
-            Ok::<_, ExecutorError>((attached, wait))
+            Ok::<_, ExecutorError>(started)
         };
-        let (attached, wait) = tokio::select! {
+        let started = tokio::select! {
             begun = begin => begun?,
             reason = &mut stop => {
                 // It may or may not run; no part of the script was sent.
@@ -180,7 +160,11 @@ impl Walk {
             }
         };
         let marks = self.marks(&id);
-        let Attached { mut stdin, output } = attached;
+        let Started {
+            attached: Attached { mut stdin, output },
+            wait,
+            events,
+        } = started;
         let script = self.render(stage, mark);
         let run = Run {
             context: &context,
@@ -192,10 +176,14 @@ impl Walk {
         let follow = run.follow(Some(Live { output, wait }), events, stop);
         tokio::pin!(follow);
         let send = async {
-            context.step(stage.index, attempt, Step::Sending { marks }).await?;
+            context
+                .step(stage.index, attempt, Step::Sending { marks })
+                .await?;
             // A container that does not read its stdin shows in how it ends, not here.
             if stdin.write_all(script.as_bytes()).await.is_ok() && stdin.shutdown().await.is_ok() {
-                context.step(stage.index, attempt, Step::Sent { marks }).await?;
+                context
+                    .step(stage.index, attempt, Step::Sent { marks })
+                    .await?;
             }
             Ok::<_, ExecutorError>(())
         };
@@ -322,6 +310,20 @@ impl Walk {
             .as_ref()
             .is_some_and(|prepared| prepared.build_entrypoint)
     }
+}
+
+/// Why the build container could not be started.
+fn not_started(context: &Context, stage: &Stage, error: &EngineError) -> ExecutorError {
+    if error.is_not_found() {
+        let name = context.plan.build.name.clone();
+        return Cause::ContainerVanished {
+            name,
+            stage: stage.clone(),
+        }
+        .into();
+    }
+    let cause = context.cause("starting the build container", error);
+    explain::start_failure(cause, &context.plan.image_name).into()
 }
 
 impl Context {

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use gantry_agent::{ClearWorktreeRequest, StageRequest};
-use gantry_container::ContainerState;
+use gantry_container::{ContainerState, ContainerStatus, EngineFlavor};
+use gantry_engine::EngineError;
 use gantry_job::{Cause, Stage};
 use gantry_journal::Journal;
 use gantry_plan::{Plan, PlannedStage, StageWork};
@@ -24,6 +25,7 @@ use crate::{
     prepare,
     record::{StageEnd, Step},
     script::ScriptStage,
+    start::EarlyStart,
 };
 
 /// Tries of the preparation, and the pause between them (coordinator-api §9).
@@ -60,6 +62,8 @@ pub(crate) struct Walk {
     pub(crate) prepared: Option<Prepared>,
     /// The build container in use.
     pub(crate) build: Option<String>,
+    /// The build container's start, begun while sources are fetched.
+    pub(crate) early: Option<EarlyStart>,
     helper: Option<Helper>,
     flow: Flow,
     progress: Progress,
@@ -101,6 +105,7 @@ impl Job {
             directories: Directories::default(),
             prepared: self.progress.prepared.clone(),
             build: None,
+            early: None,
             helper: None,
             flow: Flow::default(),
             progress: self.progress.clone(),
@@ -132,6 +137,7 @@ impl Walk {
             }
         }
         self.helper = None;
+        self.early = None;
         cleanup::stop_all(&self.context).await;
         self.verdict().await
     }
@@ -509,7 +515,12 @@ impl Walk {
         };
         let image = prepared.helper_image.clone().unwrap_or_default();
         let (helper, made) = tokio::join!(
-            Helper::start(&context, &image, &prepared.service_hosts, self.progress.resumed),
+            Helper::start(
+                &context,
+                &image,
+                &prepared.service_hosts,
+                self.progress.resumed
+            ),
             self.directories
                 .ensure(&context, &prepared.build_image, &build),
         );
@@ -518,6 +529,11 @@ impl Walk {
         self.directories
             .ensure_running(&context, helper.container())
             .await?;
+        // Podman resets volumes at a first start, so there the build container comes after the sources as in the plan.
+        let docker = context.facts.flavor == EngineFlavor::Docker;
+        if docker && !prepared.build_entrypoint && self.early.is_none() && !self.script_begun() {
+            self.early = Some(EarlyStart::begin(&context, &build));
+        }
         Ok(helper)
     }
 
@@ -533,9 +549,14 @@ impl Walk {
         if let Some(id) = known
             && let Some(state) = context.inspect_patiently(&id, &self.control).await?
         {
-            self.build = Some(state.id.clone());
-            let start = last_start(&state);
-            return Ok((state.id, start));
+            if self.build.is_none() && state.status == ContainerStatus::Running {
+                // Started early by a process that died: its stdin is gone with that process, and no script was sent.
+                self.remove_build(&state.id).await;
+            } else {
+                self.build = Some(state.id.clone());
+                let start = last_start(&state);
+                return Ok((state.id, start));
+            }
         }
         let Some(prepared) = &self.prepared else {
             return Err(Cause::Internal {
@@ -548,10 +569,34 @@ impl Walk {
         spec.host
             .extra_hosts
             .extend(prepared.service_hosts.iter().cloned());
-        let created = context.engine.container_create(&planned.name, &spec).await;
-        let id = created.map_err(|error| context.cause("creating the build container", &error))?;
+        let id = loop {
+            let error = match context.engine.container_create(&planned.name, &spec).await {
+                Ok(id) => break id,
+                Err(error) => error,
+            };
+            // The answer may have been lost on its way: the name is ours alone, so a container of it is the one.
+            let doubtful = error.is_unreachable() || matches!(error, EngineError::Conflict { .. });
+            if !doubtful {
+                return Err(context.cause("creating the build container", &error).into());
+            }
+            if let Some(state) = context
+                .inspect_patiently(&planned.name, &self.control)
+                .await?
+            {
+                break state.id;
+            }
+        };
         self.build = Some(id.clone());
         Ok((id, String::new()))
+    }
+
+    /// Whether a script stage has begun, now or in an earlier process.
+    fn script_begun(&self) -> bool {
+        let stages = &self.context.plan.stages;
+        stages.iter().enumerate().any(|(index, planned)| {
+            matches!(planned.work, StageWork::Script(_))
+                && self.progress.stages.contains_key(&index)
+        })
     }
 
     /// Removes the build container, so that the next stage gets a new one.

@@ -87,6 +87,11 @@ pub enum Cause {
         /// Exit code of the container.
         exit_code: i32,
     },
+    /// The build container's shell ended well without having read the script.
+    ScriptNotRead {
+        /// The image.
+        image: String,
+    },
     /// Someone removed a container the job needed.
     ContainerVanished {
         /// Name of the container.
@@ -206,7 +211,8 @@ impl Cause {
             | Self::ImagePlatform { .. }
             | Self::Configuration { .. } => FailureReason::RunnerConfigurationError,
             Self::Unsupported { .. } => FailureReason::RunnerUnsupported,
-            Self::ContainerVanished { .. }
+            Self::ScriptNotRead { .. }
+            | Self::ContainerVanished { .. }
             | Self::EngineStopped { .. }
             | Self::EngineUnreachable { .. }
             | Self::UnsupportedOptions { .. }
@@ -244,6 +250,7 @@ impl Cause {
             | Self::Canceled
             | Self::Aborted
             | Self::Interrupted { .. }
+            | Self::ScriptNotRead { .. }
             | Self::ContainerVanished { .. }
             | Self::EngineStopped { .. }
             | Self::EngineUnreachable { .. }
@@ -330,6 +337,9 @@ impl Cause {
             ),
             Self::EntrypointSwallowedScript { image, exit_code } => format!(
                 "exit code {exit_code} (the entrypoint of image \"{image}\" ended without running the shell it was given, so no line of the script ran; set `image:entrypoint: [\"\"]` in the job)"
+            ),
+            Self::ScriptNotRead { image } => format!(
+                "the shell of image \"{image}\" ended without having read the script, so no line of it ran; retry the job, and look for something on the host that attaches to containers"
             ),
             Self::ContainerVanished { name, stage } => format!(
                 "container \"{name}\" was removed from outside while {stage} ran; look for a cleanup job on the host that removes running containers"

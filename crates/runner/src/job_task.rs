@@ -302,15 +302,8 @@ async fn work(shared: Arc<Shared>, mut open: OpenJob, mut claim: Claim) {
         let escalate = escalate(&shared, &wishes, server);
         let result = tokio::select! {
             (verdict, _) = async {
-                tokio::join!(
-                    async {
-                        let verdict = run.await;
-                        // The rest of the log goes with the final update.
-                        stop_upload.cancel();
-                        verdict
-                    },
-                    upload.run(&stop_upload)
-                )
+                // The log ends with the verdict, and what is left of it goes out at once; failures are left to the final update.
+                tokio::join!(run, upload.run(&stop_upload))
             } => verdict,
             () = escalate => unreachable!("escalation goes on to the end of the job"),
         };

@@ -81,6 +81,7 @@ fn all() -> Vec<Cause> {
         UnsafeRerun { stage: stage() },
         CrashedThreeTimes,
         Internal { message: text() },
+        ScriptNotRead { image: image() },
     ]
 }
 
@@ -116,6 +117,7 @@ fn listed(cause: &Cause) -> usize {
         UnsafeRerun { .. } => 25,
         CrashedThreeTimes => 26,
         Internal { .. } => 27,
+        ScriptNotRead { .. } => 28,
     }
 }
 
