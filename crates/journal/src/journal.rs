@@ -183,6 +183,14 @@ fn line_of<R: Serialize>(record: &R, path: &Path) -> Result<Vec<u8>, JournalErro
     Ok(line)
 }
 
+/// The records in a journal's bytes, a torn last one left out. `path` is for messages.
+///
+/// # Errors
+/// As [`Journal::open`].
+pub fn read_records<R: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec<R>, JournalError> {
+    Ok(parse(bytes, path)?.0)
+}
+
 /// Records and the length of the good part; 0 when not even the header is whole.
 fn parse<R: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<(Vec<R>, usize), JournalError> {
     let corrupt = |line: usize, message: String| JournalError::Corrupt {

@@ -11,7 +11,7 @@ mod folder;
 mod journal;
 
 pub use folder::{JobFolder, StateFolder};
-pub use journal::{Crash, Journal};
+pub use journal::{Crash, Journal, read_records};
 
 use std::path::PathBuf;
 
