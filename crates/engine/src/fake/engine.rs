@@ -2,7 +2,7 @@ use std::{pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use gantry_container::{
     ContainerSpec, ContainerState, ContainerStatus, EngineFacts, EngineFlavor, ImageInfo,
     NetworkSpec, VolumeSpec,
@@ -599,10 +599,23 @@ impl Engine for FakeEngine {
         let entered = self.enter(Verb::Events, "", &labels_text(filter)).await?;
         let (sender, receiver) = mpsc::unbounded_channel();
         self.world().listeners.push((filter.clone(), sender));
-        let events = stream::unfold(receiver, |mut receiver| async move {
-            receiver.recv().await.map(|event| (event, receiver))
+        let left = match entered.fault {
+            Some(Fault::CutOutput(events)) => Some(events),
+            _ => None,
+        };
+        let state = (receiver, left, false);
+        let events = stream::unfold(state, |(mut receiver, left, over)| async move {
+            if over {
+                return None;
+            }
+            if left == Some(0) {
+                return Some((Err(cut_off("events")), (receiver, None, true)));
+            }
+            let event: Result<EngineEvent, EngineError> = receiver.recv().await?;
+            let over = event.is_err();
+            Some((event, (receiver, left.map(|left| left - 1), over)))
         });
-        self.leave(entered, Ok(Box::pin(events) as _)).await
+        self.leave(entered, Ok(Box::pin(events.fuse()) as _)).await
     }
 }
 
@@ -770,13 +783,14 @@ impl FakeEngine {
     /// An output stream that breaks when the engine goes away.
     fn until_gone(&self, output: LogStream) -> LogStream {
         let gone = self.inner.gone.subscribe();
-        Box::pin(stream::unfold(Some((output, gone)), |state| async move {
+        let output = stream::unfold(Some((output, gone)), |state| async move {
             let (mut output, mut gone) = state?;
             tokio::select! {
                 biased;
-                item = futures_util::StreamExt::next(&mut output) => item.map(|item| (item, Some((output, gone)))),
+                item = output.next() => item.map(|item| (item, Some((output, gone)))),
                 _ = gone.changed() => Some((Err(cut_off("exec")), None)),
             }
-        }))
+        });
+        Box::pin(output.fuse())
     }
 }

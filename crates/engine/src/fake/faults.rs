@@ -52,7 +52,8 @@ pub enum Fault {
     EffectThenHang,
     /// The call has its effect, its answer is lost and the engine is down (containers live) until [`super::FakeEngine::come_up`].
     EffectThenDown,
-    /// The output stream the call opens breaks with an `Err` after so many bytes; an attach or exec loses its stdin too.
+    /// The output stream the call opens breaks with an `Err` after so many bytes; an attach or exec loses its stdin too. For
+    /// `Events` the number counts events.
     CutOutput(usize),
     /// The attach or exec breaks after so many bytes of stdin were taken: the write fails, output ends in an `Err`.
     CutStdin(usize),

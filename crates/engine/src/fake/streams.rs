@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::{
     io::{AsyncWrite, DuplexStream},
     sync::mpsc,
@@ -114,7 +114,7 @@ pub(super) fn output_stream(
         _ => (None, false),
     };
     let state = (receiver, slot, left, false);
-    Box::pin(stream::unfold(
+    let output = stream::unfold(
         state,
         move |(mut receiver, slot, mut left, over)| async move {
             if over {
@@ -137,5 +137,6 @@ pub(super) fn output_stream(
             }
             Some((item, (receiver, slot, left, over)))
         },
-    ))
+    );
+    Box::pin(output.fuse())
 }

@@ -281,6 +281,11 @@ async fn events_carry_the_labelled_containers_only() {
         let event = events.next().await.unwrap().unwrap();
         assert_eq!((event.kind, event.container_name.as_str()), (kind, "c"));
     }
+    engine.fault(Verb::Events, 1, Fault::CutOutput(0));
+    let mut cut = engine.events(&filter).await.unwrap();
+    assert!(cut.next().await.unwrap().unwrap_err().is_unreachable());
+    assert!(cut.next().await.is_none());
+    assert!(cut.next().await.is_none());
 }
 
 #[tokio::test]

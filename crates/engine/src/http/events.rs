@@ -1,6 +1,6 @@
 use std::pin::Pin;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use gantry_container::EngineFlavor;
 use hyper::Method;
 
@@ -51,7 +51,7 @@ impl HttpEngine {
                 }
             }
         });
-        Ok(Box::pin(events))
+        Ok(Box::pin(events.fuse()))
     }
 }
 

@@ -60,6 +60,15 @@ impl Drop for Podman {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
+        // A monitor stays for minutes after an exec; ours are those that name our directory.
+        let ours = self.directory.path().to_string_lossy().into_owned();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&ours) {
+                let pid = process.file_name();
+                drop(Command::new("kill").arg("-9").arg(pid).output());
+            }
+        }
         // Mounts that a killed container left keep the directory from being removed.
         for mount in ["root/vfs", "root", "run"] {
             let path = self.directory.path().join(mount);
