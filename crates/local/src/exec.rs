@@ -83,13 +83,13 @@ pub enum RunError {
     /// The engine does not answer, or not as it should.
     #[error(
         "no container engine answers at {endpoint}: {}",
-        without_endpoint(source)
+        without_endpoint(error)
     )]
     Engine {
         /// Where it was expected.
         endpoint: String,
         /// Why.
-        source: EngineError,
+        error: EngineError,
     },
     /// The working tree cannot be listed.
     #[error(transparent)]
@@ -232,9 +232,9 @@ struct StartingPoint<'a> {
 async fn start(point: StartingPoint<'_>) -> Result<(Shared, Vec<PlannedJob>), RunError> {
     let printer = point.printer;
     let endpoint = point.engine.host().to_owned();
-    let unreachable = |source| RunError::Engine {
+    let unreachable = |error| RunError::Engine {
         endpoint: endpoint.clone(),
-        source,
+        error,
     };
     let waiting = format!("Waiting for the engine at {endpoint} ...");
     let facts = patiently(&printer, &waiting, point.engine.facts()).await;

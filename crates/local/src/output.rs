@@ -3,9 +3,10 @@
 //! [`Printer`] writes, in its own task, so that a slow or stopped terminal holds no job up.
 //! [`JobLines`] turns the bytes of one job's log into lines that may stand beside those of others:
 //! on a terminal colours are kept and everything else that a terminal would act on is left out,
-//! elsewhere only the text is.
+//! elsewhere only the text is. [`fold::Fold`] hides what is the same in every job.
 
 mod ansi;
+mod fold;
 mod lines;
 mod printer;
 
@@ -17,6 +18,8 @@ pub(crate) use printer::Printer;
 pub struct Style {
     /// Whether it understands colours, and wants them: a terminal, and no `NO_COLOR`.
     pub colour: bool,
+    /// Whether what the runner says before and after the scripts shows also where all is well.
+    pub verbose: bool,
 }
 
 /// Kinds of text that differ on terminals.

@@ -184,7 +184,10 @@ Pipeline failed in 1m06s
 
     #[test]
     fn colours_are_painted_where_they_are_wanted() {
-        let text = report().summary(Style { colour: true });
+        let text = report().summary(Style {
+            colour: true,
+            verbose: false,
+        });
         assert!(
             text.contains("\x1b[31mfailed: exit code 2\x1b[0m"),
             "{text}"

@@ -1,7 +1,7 @@
 //! Whole runs on a scripted engine: order, failures, cancel, and that nothing is left.
 
 mod fake {
-    pub mod harness;
+    pub(crate) mod harness;
 }
 
 use std::{fs, num::NonZeroUsize, time::Duration};
@@ -37,7 +37,11 @@ async fn all_jobs_run_by_stage_with_their_names_in_front_and_a_table_at_the_end(
     assert!(at("second | no end") < at("second | Job succeeded"));
     assert!(at("second | Job succeeded\n") < at("third  | done\n"));
     assert!(at("Pipeline passed in") > at("third   two"));
-    assert!(!text.contains('\x1b'), "{text}");
+    assert!(
+        !text.contains('\x1b') && !text.contains("section_"),
+        "{text}"
+    );
+    assert!(!text.contains("Preparing"), "{text}");
     harness.assert_nothing_left();
 }
 

@@ -74,6 +74,9 @@ pub(crate) struct ExecArgs {
     /// Engine to use, e.g. unix:///run/podman/podman.sock; DOCKER_HOST or the usual socket if not given
     #[arg(long, value_name = "URL")]
     docker_host: Option<String>,
+    /// Show also what goes well before and after the scripts: images, folders, clean-up
+    #[arg(short, long)]
+    verbose: bool,
     /// No colours; neither where NO_COLOR is set or the output is no terminal
     #[arg(long)]
     no_color: bool,
@@ -170,6 +173,7 @@ async fn exec(
         output: Box::new(tokio::io::stdout()),
         style: Style {
             colour: !args.no_color && terminal_with_colours(),
+            verbose: args.verbose,
         },
         stop,
     };
@@ -276,7 +280,7 @@ fn no_project(error: ProjectError) -> CliError {
 fn not_started(error: RunError) -> CliError {
     let plain = failed(&error);
     match &error {
-        RunError::Engine { source, .. } => match source {
+        RunError::Engine { error, .. } => match error {
             EngineError::Unreachable { message, .. } if message.contains("ermission denied") => {
                 plain.hint("your user may not use the socket: join the group that owns it (often `docker`), or use an engine of your own, such as rootless Podman")
             }

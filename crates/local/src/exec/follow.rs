@@ -1,6 +1,7 @@
 //! A job's log on its way to the output.
 
 use gantry_trace::JobTrace;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::output::{JobLines, Printer};
@@ -43,7 +44,18 @@ pub(super) async fn follow(
             printer.print(out).await;
             return;
         }
+        let late = async {
+            match lines.deadline() {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = late => {
+                let mut out = Vec::new();
+                lines.show(&mut out);
+                printer.print(out).await;
+            }
             // The trace outlives this, so that there is always somebody who could change it.
             changed = growth.changed() => if changed.is_err() { return },
             () = over.cancelled() => {}

@@ -90,7 +90,8 @@ impl Preparation<'_> {
         };
         let log = LogPlan {
             timestamps: false,
-            sections: false,
+            // For the output, which tells by them what the runner says from what the scripts do.
+            sections: true,
             ..gantry_plan::log_plan(&payload, &runner, &self.host, numbers)
         };
         let with_tree = wants_sources(&payload);

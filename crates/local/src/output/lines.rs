@@ -1,6 +1,11 @@
 //! One job's log as lines with its name in front.
 
-use super::{Style, ansi};
+use tokio::time::Instant;
+
+use super::{
+    Style, ansi,
+    fold::{self, Fold},
+};
 
 /// Colours of names, none of them red: that is for failures.
 const COLOURS: [u8; 10] = [36, 35, 33, 34, 32, 96, 95, 93, 94, 92];
@@ -62,11 +67,13 @@ pub(crate) struct JobLines {
     pending: Vec<u8>,
     /// Colour sequences that are in force at the start of the next line.
     colours: Vec<u8>,
+    fold: Fold,
 }
 
 impl JobLines {
     pub(crate) fn new(label: Label) -> Self {
         Self {
+            fold: Fold::new(label.style.verbose),
             label,
             pending: Vec::new(),
             colours: Vec::new(),
@@ -104,9 +111,36 @@ impl JobLines {
         if !line.is_empty() {
             self.line(&line, out);
         }
+        self.fold.end(out);
+    }
+
+    /// When [`JobLines::show`] is to be called, unless more is pushed before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.fold.deadline()
+    }
+
+    /// Adds what was hidden because it seemed to be done soon.
+    pub(crate) fn show(&mut self, out: &mut Vec<u8>) {
+        self.fold.show(out);
     }
 
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let mut line = line;
+        while let Some((before, mark)) = fold::find(line) {
+            if !before.is_empty() {
+                self.text(before, out);
+            }
+            self.fold.mark(&mark, Instant::now());
+            line = mark.after;
+            if line.is_empty() {
+                return;
+            }
+        }
+        self.text(line, out);
+    }
+
+    fn text(&mut self, line: &[u8], out: &mut Vec<u8>) {
+        let out = self.fold.place(line, out);
         let line = after_returns(line);
         out.extend_from_slice(&self.label.text);
         out.push(b' ');
@@ -169,7 +203,11 @@ mod tests {
     use super::*;
 
     fn shown(colour: bool, pieces: &[&[u8]]) -> String {
-        let label = Label::of_jobs(["job"], Style { colour }).remove(0);
+        let style = Style {
+            colour,
+            verbose: false,
+        };
+        let label = Label::of_jobs(["job"], style).remove(0);
         let mut lines = JobLines::new(label);
         let mut out = Vec::new();
         for piece in pieces {
@@ -215,6 +253,67 @@ mod tests {
         assert_eq!(texts[0], format!("{:28} |", "a"));
         assert_eq!(texts[2], format!("{}… |", "a".repeat(27)));
         assert_eq!(shortened("a\x1b[2Jb"), "a [2Jb");
+    }
+
+    const PREPARE: &[u8] = b"section_start:1:prepare_executor\r\x1b[0K\x1b[0K\x1b[36;1mPreparing\x1b[0;m\n\x1b[0Kimage\x1b[0;m\n";
+    const SCRIPT: &[u8] = b"section_end:2:prepare_executor\r\x1b[0Ksection_start:2:step_script\r\x1b[0K\x1b[0KExecuting\x1b[0;m\nout\n";
+
+    #[rstest]
+    #[case::what_goes_well_is_hidden(&[PREPARE, SCRIPT], "job | Executing\njob | out\n")]
+    #[case::a_warning_shows_its_section(
+        &[PREPARE, b"\x1b[0;33mWARNING: odd\x1b[0;m\nmore\n", SCRIPT],
+        "job | Preparing\njob | image\njob | WARNING: odd\njob | more\njob | Executing\njob | out\n"
+    )]
+    #[case::an_error_right_after_it_shows_it(
+        &[PREPARE, b"section_end:2:prepare_executor\r\x1b[0K\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
+        "job | Preparing\njob | image\njob | ERROR: Job failed\n"
+    )]
+    #[case::an_end_in_it_shows_it(&[PREPARE], "job | Preparing\njob | image\n")]
+    #[case::an_error_after_the_script_shows_no_old_lines(
+        &[PREPARE, SCRIPT, b"\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
+        "job | Executing\njob | out\njob | ERROR: Job failed\n"
+    )]
+    #[case::output_without_end_before_a_mark(
+        &[SCRIPT, b"no end", b"section_end:2:step_script\r\x1b[0Ksection_start:3:cleanup_file_variables\r\x1b[0Ktitle\nsection_end:3:cleanup_file_variables\r\x1b[0Kdone\n"],
+        "job | Executing\njob | out\njob | no end\njob | done\n"
+    )]
+    #[case::sections_of_scripts_are_titles(
+        &[b"section_start:1:mine[collapsed=true]\r\x1b[0KTitle\nsection_end:1:mine\r\x1b[0K\n".as_slice()],
+        "job | Title\njob |\n"
+    )]
+    fn sections_of_the_runner_show_where_they_matter(
+        #[case] pieces: &[&[u8]],
+        #[case] expected: &str,
+    ) {
+        assert_eq!(shown(false, pieces), expected);
+    }
+
+    #[test]
+    fn everything_shows_on_request() {
+        let style = Style {
+            colour: false,
+            verbose: true,
+        };
+        let mut lines = JobLines::new(Label::of_jobs(["job"], style).remove(0));
+        let mut out = Vec::new();
+        lines.push(PREPARE, &mut out);
+        assert_eq!(lines.deadline(), None);
+        assert_eq!(out, b"job | Preparing\njob | image\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_shows_as_it_comes() {
+        let mut lines = JobLines::new(Label::of_jobs(["job"], Style::default()).remove(0));
+        let mut out = Vec::new();
+        assert_eq!(lines.deadline(), None);
+        lines.push(PREPARE, &mut out);
+        assert!(out.is_empty());
+        let deadline = lines.deadline().unwrap();
+        assert_eq!(deadline - Instant::now(), std::time::Duration::from_secs(2));
+        lines.show(&mut out);
+        lines.push(b"pulled\n", &mut out);
+        assert_eq!(out, b"job | Preparing\njob | image\njob | pulled\n");
+        assert_eq!(lines.deadline(), None);
     }
 
     #[test]

@@ -24,10 +24,10 @@ use tokio::{
     sync::{Barrier, watch},
 };
 
-pub struct Harness {
-    pub engine: FakeEngine,
-    pub screen: Screen,
-    pub stop: watch::Sender<Stop>,
+pub(crate) struct Harness {
+    pub(crate) engine: FakeEngine,
+    pub(crate) screen: Screen,
+    pub(crate) stop: watch::Sender<Stop>,
     folder: Arc<TempDir>,
     file: String,
     counts: Arc<Counts>,
@@ -43,7 +43,7 @@ struct Counts {
 impl Harness {
     /// A repository with that pipeline, and an engine whose image `img` obeys the lines that begin with `@` in a script:
     /// `@print TEXT`, `@partial TEXT` (no line break), `@exit CODE`, `@wait` (for a signal), `@meet 2` (for another job), `@peak` (counts jobs).
-    pub fn new(file: &str) -> Self {
+    pub(crate) fn new(file: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = FakeEngine::new();
         engine.add_image(FakeImage::new("img"));
@@ -84,7 +84,7 @@ impl Harness {
     }
 
     /// The same repository and engine, another pipeline, a new screen.
-    pub fn again(&self, file: &str) -> Self {
+    pub(crate) fn again(&self, file: &str) -> Self {
         Self {
             engine: self.engine.clone(),
             screen: Screen::default(),
@@ -95,23 +95,26 @@ impl Harness {
         }
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("shop")
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.root().join(name), text).unwrap();
     }
 
-    pub async fn run(&self) -> Result<Report, RunError> {
+    pub(crate) async fn run(&self) -> Result<Report, RunError> {
         self.run_with(|_| {}).await
     }
 
-    pub async fn run_with(&self, change: impl FnOnce(&mut Setup)) -> Result<Report, RunError> {
+    pub(crate) async fn run_with(
+        &self,
+        change: impl FnOnce(&mut Setup),
+    ) -> Result<Report, RunError> {
         let checkout = facts::collect(&self.root(), ".gitlab-ci.yml")
             .await
             .unwrap();
@@ -153,13 +156,13 @@ impl Harness {
     }
 
     /// Most containers that counted themselves at one time.
-    pub fn peak(&self) -> usize {
+    pub(crate) fn peak(&self) -> usize {
         self.counts.peak.load(Ordering::SeqCst)
     }
 
     /// Neither on the engine nor on the disk.
     #[track_caller]
-    pub fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         self.engine.assert_nothing_left(&Default::default());
         let mut names: Vec<_> = fs::read_dir(self.state())
             .unwrap()
@@ -183,7 +186,7 @@ impl Harness {
 }
 
 /// One letter per job.
-pub fn states(report: &Report) -> String {
+pub(crate) fn states(report: &Report) -> String {
     let jobs: Vec<_> = report
         .jobs
         .iter()
@@ -205,6 +208,12 @@ pub fn states(report: &Report) -> String {
 
 async fn obey(mut run: Run, counts: Arc<Counts>) -> i64 {
     let script = String::from_utf8_lossy(&run.read_stdin().await).into_owned();
+    // The first thing that a script prints.
+    let mark = script.find("gantry-script-").map(|at| {
+        let end = script[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        &script[at..at + end.unwrap_or_default()]
+    });
+    run.stdout(format!("{}\n", mark.expect("a start mark")));
     for line in script.lines() {
         // The command itself, not the line that shows it.
         let Some(order) = line.trim().strip_prefix('@') else {
@@ -238,7 +247,7 @@ async fn obey(mut run: Run, counts: Arc<Counts>) -> i64 {
 
 /// Collects what is printed.
 #[derive(Clone)]
-pub struct Screen(Arc<watch::Sender<Vec<u8>>>);
+pub(crate) struct Screen(Arc<watch::Sender<Vec<u8>>>);
 
 impl Default for Screen {
     fn default() -> Self {
@@ -247,12 +256,12 @@ impl Default for Screen {
 }
 
 impl Screen {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.borrow()).into_owned()
     }
 
     /// Waits until the text is on it.
-    pub async fn until(&self, part: &str) {
+    pub(crate) async fn until(&self, part: &str) {
         let mut changes = self.0.subscribe();
         changes
             .wait_for(|text| String::from_utf8_lossy(text).contains(part))

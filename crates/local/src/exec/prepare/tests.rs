@@ -110,7 +110,8 @@ fn a_job_works_on_the_tree_without_a_helper_and_keeps_no_volume() {
     assert!(plan.volumes.iter().all(|volume| volume.temporary));
     assert!(plan.network.is_none());
     assert_eq!(plan.directories.project, "/builds/local/shop");
-    assert!(!log.timestamps && !log.sections);
+    assert!(!log.timestamps);
+    assert!(!plan.script.trace_sections);
 }
 
 #[rstest]
