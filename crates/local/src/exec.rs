@@ -416,7 +416,7 @@ impl Course {
             wishes: self.wishes.subscribe(),
             lines: JobLines::new(label.clone()),
         };
-        let task = self.running.spawn(run.to_end());
+        let task = self.running.spawn(run.run());
         self.by_task.insert(task.id(), job);
     }
 

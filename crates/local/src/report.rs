@@ -71,8 +71,7 @@ impl Report {
             text.push_str(&line);
         }
         let (paint, verdict) = self.verdict();
-        text.push_str(&format!("\n{}\n", style.paint(paint, &verdict)));
-        text
+        text + "\n" + &style.paint(paint, &verdict) + "\n"
     }
 
     fn verdict(&self) -> (Paint, String) {

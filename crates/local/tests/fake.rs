@@ -1,5 +1,7 @@
 //! Whole runs on a scripted engine: order, failures, cancel, and that nothing is left.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 mod fake {
     pub(crate) mod harness;
 }

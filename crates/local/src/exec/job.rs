@@ -49,7 +49,7 @@ enum OpenError {
 
 impl JobRun {
     /// Runs the job; its containers are stopped and its log is printed when this returns.
-    pub(super) async fn to_end(self) -> Ended {
+    pub(super) async fn run(self) -> Ended {
         let began = Instant::now();
         let made = match self.open().await {
             Ok(made) => made,

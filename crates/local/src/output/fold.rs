@@ -47,6 +47,10 @@ impl Fold {
     pub(super) fn mark(&mut self, mark: &Mark<'_>, now: Instant) {
         if !mark.starts {
             self.section = Section::Shown;
+            if mark.stage == Stage::CleanupFileVariables {
+                // What fails the job was before it.
+                self.held.clear();
+            }
             return;
         }
         self.held.clear();

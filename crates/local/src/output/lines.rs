@@ -273,6 +273,10 @@ mod tests {
         &[PREPARE, SCRIPT, b"\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
         "job | Executing\njob | out\njob | ERROR: Job failed\n"
     )]
+    #[case::the_clean_up_has_no_say(
+        &[SCRIPT, b"section_end:2:step_script\r\x1b[0Ksection_start:3:cleanup_file_variables\r\x1b[0Ktitle\nsection_end:3:cleanup_file_variables\r\x1b[0K\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
+        "job | Executing\njob | out\njob | ERROR: Job failed\n"
+    )]
     #[case::output_without_end_before_a_mark(
         &[SCRIPT, b"no end", b"section_end:2:step_script\r\x1b[0Ksection_start:3:cleanup_file_variables\r\x1b[0Ktitle\nsection_end:3:cleanup_file_variables\r\x1b[0Kdone\n"],
         "job | Executing\njob | out\njob | no end\njob | done\n"
