@@ -1,0 +1,39 @@
+//! A job with everything around it: engine, containers, helper agent, server, and runner processes that follow each other.
+//!
+//! | Module | Is |
+//! |---|---|
+//! | `setup` | the job and its surroundings, as data |
+//! | `work` | what a script or a helper stage does, as data |
+//! | `shell` | the build container: a shell that reads its script from stdin |
+//! | `agents` | the helper container: an agent that outlives its connections |
+//! | `bench` | all of it put together; runner processes with journal and log |
+//! | `deaths` | ends of runner processes, and what must be the same in spite of them |
+//! | `bent` | an engine whose streams and answers come late, for what the scripted one has no fault for |
+
+pub(crate) mod agents;
+pub(crate) mod bench;
+pub(crate) mod bent;
+pub(crate) mod deaths;
+pub(crate) mod setup;
+pub(crate) mod shell;
+pub(crate) mod work;
+
+pub(crate) use bench::{Bench, Ending};
+pub(crate) use setup::Setup;
+pub(crate) use shell::Entrypoint;
+pub(crate) use work::Work;
+
+/// Runs one case under a paused clock, on a runtime of its own: what the case leaves running ends with it.
+pub(crate) fn case<T>(body: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(body)
+}
+
+/// Runs a job from its start to its end without any disturbance from outside.
+pub(crate) fn run(setup: Setup) -> Ending {
+    case(async { Bench::new(setup).run_to_end().await })
+}

@@ -1,0 +1,12 @@
+//! Whole jobs on the scripted engine: what their logs say, how they end, and what is left, whatever happens to runner and engine.
+//!
+//! One binary, so that it is linked once. [`harness`] has the job, its containers and a runner process that can die at any
+//! point; everything runs under a paused clock, so that nothing waits for real time.
+
+mod agent;
+mod deaths;
+mod engine_faults;
+mod explanations;
+mod flow;
+mod harness;
+mod images;
