@@ -11,6 +11,7 @@
 //! * redirects are refused; bodies never reach a log, an error or a `Debug`;
 //! * what Podman does otherwise is handled here, chosen by [`EngineFlavor`](gantry_container::EngineFlavor).
 
+mod answer;
 mod archive;
 mod client;
 mod containers;
@@ -24,6 +25,7 @@ mod models;
 mod networks;
 mod output;
 mod path;
+mod pool;
 mod repair;
 mod replay;
 mod session;
@@ -51,7 +53,8 @@ use tokio::sync::Notify;
 pub use transport::Timeouts;
 
 use self::{
-    client::{Answer, Call, Client},
+    answer::Answer,
+    client::{Call, Client},
     session::{Session, Sessions},
 };
 use crate::{

@@ -2,37 +2,38 @@
 
 use std::{
     error::Error as _,
-    fmt::{self, Write as _},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    fmt,
+    pin::{Pin, pin},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
     client::conn::http1::{self, SendRequest},
     header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, UPGRADE},
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
 use super::{
-    models,
+    answer::{Answer, causes, failure},
+    pool::Pool,
     transport::{ConnectError, Connection, Connector, ReadSide, Timeouts, WriteSide},
 };
 use crate::{Archive, EngineError, endpoint::Endpoint};
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+/// What requests carry.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
-/// Connections kept for later calls.
-const POOL: usize = 8;
 /// Longest answer of a plain call that is read.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
-/// Longest text of an error answer that is shown.
-const LONGEST_MESSAGE: usize = 2048;
+
+/// What must run for a connection to live.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Makes calls to one engine.
 pub(super) struct Client {
@@ -41,18 +42,6 @@ pub(super) struct Client {
     connector: Connector,
     base_path: String,
     pool: Arc<Pool>,
-}
-
-/// Idle connections; a reaper task lives while there are any.
-struct Pool {
-    idle: Mutex<Idle>,
-    keep: Duration,
-}
-
-#[derive(Default)]
-struct Idle {
-    connections: Vec<(SendRequest<Body>, Instant)>,
-    reaped: bool,
 }
 
 /// One request.
@@ -71,13 +60,6 @@ pub(super) enum Payload {
     None,
     Json(Bytes),
     Tar(Archive),
-}
-
-/// A whole answer.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
 }
 
 /// Both directions of a hijacked connection.
@@ -126,10 +108,7 @@ impl Client {
             timeouts,
             connector: Connector::new(endpoint)?,
             base_path: endpoint.base_path.clone(),
-            pool: Arc::new(Pool {
-                idle: Mutex::default(),
-                keep: timeouts.idle,
-            }),
+            pool: Pool::new(timeouts.idle),
         })
     }
 
@@ -181,6 +160,37 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
+        Err(self.refused(&what, response).await)
+    }
+
+    /// As [`Self::stream`] without limit, for an answer of very many small pieces (an engine sends a log line by line): the
+    /// connection is not a task of its own but is driven by whoever reads, which saves two task switches a piece.
+    pub(super) async fn stream_inline(
+        &self,
+        call: Call,
+    ) -> Result<(Incoming, Option<Driver>), EngineError> {
+        let what = call.what.clone();
+        let request = self.request(call)?;
+        let (mut sender, driver) = self.open(&what).await?;
+        let mut driver = Some(driver);
+        let response = {
+            let mut sent = pin!(sender.send_request(request));
+            std::future::poll_fn(|cx| {
+                if driver
+                    .as_mut()
+                    .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+                {
+                    driver = None;
+                }
+                sent.as_mut().poll(cx)
+            })
+            .await
+            .map_err(|error| self.unsent(&what, &error))?
+        };
+        if response.status().is_success() {
+            return Ok((response.into_body(), driver));
+        }
+        driver.map(tokio::spawn);
         Err(self.refused(&what, response).await)
     }
 
@@ -280,27 +290,34 @@ impl Client {
                 }
             }
         }
+        let (mut sender, driver) = self.open(&what).await?;
+        tokio::spawn(driver);
+        match sender.send_request(request).await {
+            Ok(response) => Ok((response, sender)),
+            Err(error) => Err(self.unsent(&what, &error)),
+        }
+    }
+
+    /// Opens a connection: what sends requests over it, and what must run for it to live.
+    async fn open(&self, what: &str) -> Result<(SendRequest<Body>, Driver), EngineError> {
         let connection = match self.connector.connect(&self.timeouts).await {
             Ok(connection) => connection,
-            Err(ConnectError::Io(error)) => return Err(self.unreachable(&what, &error)),
+            Err(ConnectError::Io(error)) => return Err(self.unreachable(what, &error)),
             Err(ConnectError::TimedOut(limit)) => {
                 return Err(EngineError::TimedOut {
-                    what,
+                    what: what.to_owned(),
                     seconds: limit.as_secs(),
                 });
             }
         };
         let handshake = http1::handshake(TokioIo::new(connection)).await;
-        let (mut sender, driver) =
-            handshake.map_err(|error| self.unreachable(&what, &causes(&error)))?;
-        tokio::spawn(async move {
+        let (sender, driver) =
+            handshake.map_err(|error| self.unreachable(what, &causes(&error)))?;
+        let driver = async move {
             // Its errors reach the caller through the answer.
             drop(driver.with_upgrades().await);
-        });
-        match sender.send_request(request).await {
-            Ok(response) => Ok((response, sender)),
-            Err(error) => Err(self.unsent(&what, &error)),
-        }
+        };
+        Ok((sender, Box::pin(driver)))
     }
 
     fn request(&self, call: Call) -> Result<Request<Body>, EngineError> {
@@ -399,148 +416,3 @@ impl fmt::Display for ArchiveError {
 }
 
 impl std::error::Error for ArchiveError {}
-
-impl Answer {
-    /// The body of a good answer; the error of a bad one.
-    pub(super) fn good(self, what: &str) -> Result<Bytes, EngineError> {
-        if self.status.is_success() {
-            Ok(self.body)
-        } else {
-            Err(failure(what, self.status, &self.body))
-        }
-    }
-
-    /// As [`Self::good`] where statuses like 304 and 404 are fine.
-    pub(super) fn good_or(self, fine: &[u16], what: &str) -> Result<(), EngineError> {
-        if fine.contains(&self.status.as_u16()) {
-            return Ok(());
-        }
-        self.good(what).map(drop)
-    }
-
-    /// `None` for 404, else the body of a good answer as a model.
-    pub(super) fn found<T: serde::de::DeserializeOwned>(
-        self,
-        what: &str,
-    ) -> Result<Option<T>, EngineError> {
-        if self.status == StatusCode::NOT_FOUND {
-            return Ok(None);
-        }
-        self.model(what).map(Some)
-    }
-
-    /// The body of a good answer as a model.
-    pub(super) fn model<T: serde::de::DeserializeOwned>(
-        self,
-        what: &str,
-    ) -> Result<T, EngineError> {
-        let body = self.good(what)?;
-        serde_json::from_slice(&body).map_err(|error| EngineError::Garbled {
-            what: what.to_owned(),
-            message: error.to_string(),
-        })
-    }
-}
-
-/// Maps a bad status and the engine's `{"message": …}` to an error.
-pub(super) fn failure(what: &str, status: StatusCode, body: &[u8]) -> EngineError {
-    let what = what.to_owned();
-    if status.is_redirection() {
-        let message = "redirects disallowed".to_owned();
-        return EngineError::Failed {
-            what,
-            status: status.as_u16(),
-            message,
-        };
-    }
-    let message = match serde_json::from_slice::<models::ErrorMessage>(body) {
-        Ok(error) if !error.message.is_empty() => error.message,
-        _ => {
-            let text = String::from_utf8_lossy(body);
-            match text.trim() {
-                "" => status.canonical_reason().unwrap_or("no message").to_owned(),
-                text => text.to_owned(),
-            }
-        }
-    };
-    let message = shortened(message);
-    match status.as_u16() {
-        400 => EngineError::BadRequest { what, message },
-        404 => EngineError::NotFound { what, message },
-        409 => EngineError::Conflict { what, message },
-        // Podman says these with 500 (engine-mechanics §b, docker-executor §7.6).
-        500 if message.contains("name is already in use")
-            || message.contains("can only create exec sessions on running containers")
-            || message.contains("can only kill running containers") =>
-        {
-            EngineError::Conflict { what, message }
-        }
-        status => EngineError::Failed {
-            what,
-            status,
-            message,
-        },
-    }
-}
-
-fn shortened(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let cut = (0..=LONGEST_MESSAGE)
-            .rev()
-            .find(|at| message.is_char_boundary(*at));
-        message.truncate(cut.unwrap_or(0));
-        message.push('…');
-    }
-    message
-}
-
-/// An error with its causes: hyper's own texts say little.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            let _ = write!(text, ": {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text
-}
-
-impl Pool {
-    fn take(&self) -> Option<SendRequest<Body>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections
-            .retain(|(sender, since)| !sender.is_closed() && since.elapsed() < self.keep);
-        idle.connections.pop().map(|(sender, _)| sender)
-    }
-
-    fn put(self: &Arc<Self>, sender: SendRequest<Body>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.is_closed() || idle.connections.len() >= POOL {
-            return;
-        }
-        idle.connections.push((sender, Instant::now()));
-        if !idle.reaped {
-            idle.reaped = true;
-            tokio::spawn(reap(Arc::downgrade(self), self.keep));
-        }
-    }
-}
-
-/// Closes connections that nobody used for a while; ends when none is left.
-async fn reap(pool: Weak<Pool>, keep: Duration) {
-    loop {
-        tokio::time::sleep(keep).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.connections
-            .retain(|(sender, since)| !sender.is_closed() && since.elapsed() < keep);
-        if idle.connections.is_empty() {
-            idle.reaped = false;
-            idle.connections.shrink_to_fit();
-            return;
-        }
-    }
-}

@@ -4,11 +4,12 @@
 //! that are already there become one chunk, by moving their payloads together, with no allocation per frame. A frame that is
 //! not complete yet is handed out as far as it goes.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use crate::{LogChunk, StdStream};
 
-const HEADER: usize = 8;
+/// Length of a frame's header.
+pub(super) const HEADER: usize = 8;
 /// Longest error text kept from an engine's error frame.
 const LONGEST_ERROR: usize = 4096;
 
@@ -145,11 +146,12 @@ fn parse(header: [u8; HEADER]) -> Option<(StdStream, bool, usize)> {
     }
 }
 
-/// Takes whole frames, for streams whose frames mean something (log entries with timestamps).
+/// The whole frame at the front of the buffer, for streams whose frames mean something (log entries with timestamps);
+/// `None` when it is not complete.
 pub(super) fn next_entry(
-    buffer: &mut BytesMut,
+    buffer: &[u8],
     longest: usize,
-) -> Result<Option<(StdStream, Bytes)>, FrameError> {
+) -> Result<Option<(StdStream, &[u8])>, FrameError> {
     let Some(header) = buffer.get(..HEADER) else {
         return Ok(None);
     };
@@ -163,14 +165,12 @@ pub(super) fn next_entry(
     } else {
         length
     };
-    if buffer.len() < HEADER + length {
+    let Some(payload) = buffer.get(HEADER..HEADER + length) else {
         return Ok(None);
-    }
-    buffer.advance(HEADER);
-    let payload = buffer.split_to(length).freeze();
+    };
     if error {
         return Err(FrameError::Engine(
-            String::from_utf8_lossy(&payload).into_owned(),
+            String::from_utf8_lossy(payload).into_owned(),
         ));
     }
     Ok(Some((stream, payload)))

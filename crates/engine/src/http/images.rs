@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     HttpEngine,
-    client::failure,
+    answer::failure,
     lines::JsonLines,
     models::{Image, ProgressLine},
 };

@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use super::client::{Client, causes};
+use super::{answer::causes, client::Client};
 use crate::EngineError;
 
 /// Longest line taken.

@@ -7,13 +7,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use hyper::body::{Body, Incoming};
 use tokio::sync::Notify;
 
 use super::{
-    frames::{Demux, FrameError, next_entry},
+    client::Driver,
+    frames::{Demux, FrameError, HEADER, next_entry},
     repair::{LineRepair, split_timestamp},
     transport::ReadSide,
 };
@@ -29,8 +30,8 @@ const LONGEST_ENTRY: usize = 4 * 1024 * 1024;
 pub(super) enum Source {
     /// A hijacked connection; the bytes that came with the headers are in the buffer already.
     Connection(ReadSide),
-    /// A streaming answer.
-    Body(Incoming),
+    /// A streaming answer, and its connection, which runs when it is read.
+    Body(Incoming, Option<Driver>),
 }
 
 /// How bytes become chunks.
@@ -176,22 +177,25 @@ impl Output {
                 }
                 polled
             }
-            Source::Body(body) => loop {
-                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        let Ok(bytes) = frame.into_data() else {
-                            continue;
-                        };
-                        if bytes.is_empty() {
-                            continue;
+            Source::Body(body, driver) => {
+                let mut gathered = 0;
+                // An engine sends a log line by line: take all that is there.
+                while gathered < LARGE {
+                    match poll_body(body, driver, cx) {
+                        Poll::Ready(Some(Ok(bytes))) => {
+                            self.buffer.extend_from_slice(&bytes);
+                            gathered += bytes.len();
                         }
-                        self.buffer.extend_from_slice(&bytes);
-                        return Poll::Ready(Ok(bytes.len()));
+                        _ if gathered > 0 => break,
+                        Poll::Ready(Some(Err(error))) => {
+                            return Poll::Ready(Err(io::Error::other(error)));
+                        }
+                        Poll::Ready(None) => return Poll::Ready(Ok(0)),
+                        Poll::Pending => return Poll::Pending,
                     }
-                    Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
-                    None => return Poll::Ready(Ok(0)),
                 }
-            },
+                Poll::Ready(Ok(gathered))
+            }
         }
     }
 
@@ -231,7 +235,7 @@ impl Stream for Output {
                 Ok(0) => this.state = State::Drained,
                 Ok(_) => {}
                 Err(error) => {
-                    let error = this.broken(&super::client::causes(&error));
+                    let error = this.broken(&super::answer::causes(&error));
                     this.over();
                     return Poll::Ready(Some(Err(error)));
                 }
@@ -246,6 +250,36 @@ impl Drop for Output {
     }
 }
 
+/// The next piece of a body; drives the connection if that has not come yet.
+fn poll_body(
+    body: &mut Incoming,
+    driver: &mut Option<Driver>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+    let mut driven = false;
+    loop {
+        match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(bytes) if !bytes.is_empty() => return Poll::Ready(Some(Ok(bytes))),
+                _ => {}
+            },
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if driven => return Poll::Pending,
+            Poll::Pending => {
+                let Some(running) = driver else {
+                    return Poll::Pending;
+                };
+                if running.as_mut().poll(cx).is_ready() {
+                    *driver = None;
+                }
+                // It may just have handed over what was missing.
+                driven = true;
+            }
+        }
+    }
+}
+
 /// All whole log entries of one stream at the front of the buffer, repaired, as one chunk.
 fn entries(
     buffer: &mut BytesMut,
@@ -254,31 +288,36 @@ fn entries(
 ) -> Result<Option<LogChunk>, FrameError> {
     let mut out = BytesMut::new();
     let mut of = None;
+    let mut at = 0;
     while out.len() < LARGE {
-        // Look at the stream before taking the entry: a chunk has one stream, and a bad entry waits until it is out.
-        let next = match buffer.first() {
-            Some(0 | 1) => Some(StdStream::Stdout),
-            Some(2) => Some(StdStream::Stderr),
-            _ => None,
+        let next = match next_entry(&buffer[at..], LONGEST_ENTRY) {
+            Ok(next) => next,
+            // What is good goes out first; the bad entry waits for the next call.
+            Err(_) if !out.is_empty() => break,
+            Err(error) => return Err(error),
         };
-        if of.is_some() && of != next && !out.is_empty() {
+        let Some((stream, entry)) = next else { break };
+        // A chunk has one stream.
+        if of != Some(stream) && !out.is_empty() {
             break;
         }
-        let Some((stream, entry)) = next_entry(buffer, LONGEST_ENTRY)? else {
-            break;
-        };
         let repair = match stream {
             StdStream::Stdout => &mut *stdout,
             StdStream::Stderr => &mut *stderr,
         };
-        let Some((timestamp, bytes)) = split_timestamp(&entry) else {
+        let Some((timestamp, bytes)) = split_timestamp(entry) else {
             return Err(FrameError::Engine(
                 "a log entry has no timestamp".to_owned(),
             ));
         };
+        if out.capacity() == 0 {
+            out.reserve(buffer.len() - at);
+        }
         of = Some(stream);
         repair.entry(timestamp, bytes, &mut out);
+        at += HEADER + entry.len();
     }
+    buffer.advance(at);
     match of {
         Some(stream) if !out.is_empty() => Ok(Some(LogChunk {
             stream,

@@ -45,7 +45,8 @@ impl HttpEngine {
         let call = call.await?;
         let engine = self.clone();
         let opened = async move {
-            let response = engine.note(engine.client().stream(call, None).await)?;
+            let opened = engine.client().stream_inline(call).await;
+            let (body, driver) = engine.note(opened)?;
             let codec = match (tty, repaired) {
                 (true, _) => Codec::Raw,
                 (false, true) => Codec::Entries {
@@ -54,7 +55,7 @@ impl HttpEngine {
                 },
                 (false, false) => Codec::Framed(Demux::new()),
             };
-            let source = Source::Body(response.into_body());
+            let source = Source::Body(body, driver);
             let host = Arc::clone(&engine.client().host);
             Ok(Output::new(source, codec, Bytes::new(), what, host))
         };
