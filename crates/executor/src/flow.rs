@@ -73,15 +73,6 @@ impl Flow {
         self.over = true;
     }
 
-    /// An error that is not a stage's own end, such as a lost engine.
-    pub(crate) fn broken(&mut self, stage: &Stage, cause: Cause) {
-        if *stage == Stage::CleanupFileVariables {
-            return;
-        }
-        self.failure.get_or_insert(cause);
-        self.scripts_out_of_reach |= !matches!(stage, Stage::Step(_) | Stage::AfterScript);
-    }
-
     /// `CI_JOB_STATUS` for what runs after the scripts.
     pub(crate) fn status(&self) -> JobStatus {
         self.failure

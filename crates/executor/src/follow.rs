@@ -6,7 +6,10 @@
 
 use std::{
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,8 +27,14 @@ use crate::{ExecutorError, StopReason, context::Context, durable::until_written,
 
 /// How long an ended container's output may take to come to its end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long output may have ended before the container did. Earlier, it was the stream that ended.
+const EARLY_END: Duration = Duration::from_secs(1);
 /// How long a stopped job waits for an engine that is away before it gives the container up to the sweep.
 const AWAY_AFTER_STOP: Duration = Duration::from_secs(30);
+/// How long a container may take to stop, over all tries: signals, grace and force take 20 s.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How long an engine may take to give the next piece of a log.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of raw output kept for explanations.
 const TAIL: usize = 512;
 /// How long an unasked kill is watched for a vanishing engine (engine-mechanics §h).
@@ -39,8 +48,10 @@ pub(crate) struct Run<'a> {
     pub(crate) name: &'a str,
     /// Stage, for messages.
     pub(crate) stage: &'a Stage,
+    /// The whole script was handed over.
+    pub(crate) sent: AtomicBool,
     /// Last raw output, for explanations.
-    pub(crate) tail: Mutex<Vec<u8>>,
+    tail: Mutex<Vec<u8>>,
 }
 
 /// Streams of a run that was begun by this process.
@@ -50,13 +61,34 @@ pub(crate) struct Live {
 }
 
 /// How the run ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct RunEnd {
     pub(crate) exit_code: i64,
     /// Some process was killed for memory.
     pub(crate) out_of_memory: bool,
     /// Why we stopped it, if we did.
     pub(crate) stopped: Option<StopReason>,
+    /// The engine was away for some time of the run: output may be missing.
+    pub(crate) gap: bool,
+    /// The streams broke before the whole script was handed over; nothing else here counts.
+    pub(crate) cut: bool,
+}
+
+/// A stop in progress.
+#[derive(Clone, Copy)]
+struct Stopping {
+    reason: StopReason,
+    /// When the container is given up.
+    by: Instant,
+}
+
+impl Stopping {
+    fn now(reason: StopReason) -> Self {
+        Self {
+            reason,
+            by: Instant::now() + STOP_LIMIT,
+        }
+    }
 }
 
 /// What one look at the streams says.
@@ -66,56 +98,72 @@ enum Turn {
     GivenUp(StopReason),
 }
 
-impl Run<'_> {
-    /// Follows to the end. `live` is `None` when another process began the run. `events` was subscribed before the start.
+impl<'a> Run<'a> {
+    /// A run of the build container with this ID.
+    pub(crate) fn new(context: &'a Context, id: &'a str, stage: &'a Stage) -> Self {
+        Self {
+            context,
+            id,
+            name: &context.plan.build.name,
+            stage,
+            sent: AtomicBool::new(false),
+            tail: Mutex::default(),
+        }
+    }
+
+    /// Follows to the end. `live` is `None` when another process began the run, `stopping` says why that one was stopping it.
+    /// `events` was subscribed before the start.
     pub(crate) async fn follow(
         &self,
         live: Option<Live>,
         mut events: EventSubscription,
+        stopping: Option<StopReason>,
         stop: impl Future<Output = StopReason> + Send,
     ) -> Result<RunEnd, ExecutorError> {
         let mut stop = Box::pin(stop);
-        let mut stopped = None;
-        let mut out_of_memory = false;
-        let mut live = match live {
-            Some(live) => live,
-            None => match self.take_up(&mut stop, &mut stopped).await? {
-                TakenUp::Running(live) => live,
-                TakenUp::Exited(state) => return self.end_of(&state, stopped, false).await,
-                TakenUp::GivenUp(reason) => return Ok(RunEnd::given_up(reason)),
-            },
-        };
+        let mut stopping = stopping.map(Stopping::now);
+        let mut end = RunEnd::default();
+        let mut live = live;
         loop {
+            let streams = match live.take() {
+                Some(streams) => streams,
+                None => match self.take_up(&mut stop, &mut stopping, &mut end.gap).await? {
+                    TakenUp::Running(streams) => streams,
+                    TakenUp::Exited(state) => {
+                        self.replay().await?;
+                        end.exit_code = state.exit_code;
+                        end.out_of_memory |= state.oom_killed;
+                        break;
+                    }
+                    TakenUp::GivenUp(reason) => return Ok(RunEnd::given_up(reason)),
+                },
+            };
             let turn = self
                 .drive(
-                    live,
+                    streams,
                     &mut events,
                     &mut stop,
-                    &mut stopped,
-                    &mut out_of_memory,
+                    &mut stopping,
+                    &mut end.out_of_memory,
                 )
                 .await?;
             match turn {
                 Turn::Ended { exit_code } => {
                     self.context.close_output(self.id).await?;
-                    let end = RunEnd {
-                        exit_code,
-                        out_of_memory,
-                        stopped,
-                    };
-                    return self.doubt(end).await;
+                    end.exit_code = exit_code;
+                    break;
                 }
                 Turn::GivenUp(reason) => return Ok(RunEnd::given_up(reason)),
+                Turn::Broken if !self.sent.load(Ordering::Relaxed) => {
+                    end.cut = true;
+                    end.stopped = stopping.map(|stopping| stopping.reason);
+                    return Ok(end);
+                }
                 Turn::Broken => {}
             }
-            live = match self.take_up(&mut stop, &mut stopped).await? {
-                TakenUp::Running(live) => live,
-                TakenUp::Exited(state) => {
-                    return self.end_of(&state, stopped, out_of_memory).await;
-                }
-                TakenUp::GivenUp(reason) => return Ok(RunEnd::given_up(reason)),
-            };
         }
+        end.stopped = stopping.map(|stopping| stopping.reason);
+        self.doubt(end).await
     }
 
     /// Moves bytes and waits for the end or a break.
@@ -124,36 +172,43 @@ impl Run<'_> {
         live: Live,
         events: &mut EventSubscription,
         stop: &mut (impl Future<Output = StopReason> + Unpin),
-        stopped: &mut Option<StopReason>,
+        stopping: &mut Option<Stopping>,
         out_of_memory: &mut bool,
     ) -> Result<Turn, ExecutorError> {
         let Live {
             mut output,
             mut wait,
         } = live;
-        let mut output_over = false;
+        let mut output_over: Option<Instant> = None;
         let mut wait_over = false;
         let mut ended: Option<i64> = None;
         let drained = sleep(DRAIN);
         tokio::pin!(drained);
+        let stop_of = |stopping: Option<Stopping>| {
+            futures_util::future::OptionFuture::from(
+                stopping.map(|stopping| stop::container(self.context, self.id, stopping.reason)),
+            )
+        };
         // A container that was stopped before a break is stopped again: stopping is safe to repeat.
-        let mut stopping = Box::pin(futures_util::future::OptionFuture::from(
-            stopped.map(|reason| stop::container(self.context, self.id, reason)),
-        ));
-        let mut stopping_on = stopped.is_some();
+        let mut stop_call = Box::pin(stop_of(*stopping));
+        let mut stop_called = stopping.is_some();
         loop {
-            if let (Some(exit_code), true) = (ended, output_over) {
+            if let (Some(exit_code), Some(over)) = (ended, output_over) {
+                if over.elapsed() > EARLY_END {
+                    return Ok(Turn::Broken);
+                }
                 return Ok(Turn::Ended { exit_code });
             }
+            let stop_by = stopping.map(|stopping| stopping.by);
             tokio::select! {
                 biased;
-                chunk = output.next(), if !output_over => match chunk {
+                chunk = output.next(), if output_over.is_none() => match chunk {
                     Some(Ok(chunk)) => self.take_output(&chunk).await?,
                     Some(Err(error)) => {
                         tracing::debug!(container = self.name, %error, "output stream broke");
                         return Ok(Turn::Broken);
                     }
-                    None => output_over = true,
+                    None => output_over = Some(Instant::now()),
                 },
                 Some(event) = events.next() => match event {
                     HubEvent::Die { exit_code: Some(exit_code) } => {
@@ -182,18 +237,17 @@ impl Run<'_> {
                         Err(_) => {}
                     }
                 }
-                () = &mut drained, if ended.is_some() => output_over = true,
-                reason = &mut *stop, if stopped.is_none() => {
-                    *stopped = Some(reason);
+                // The log has what the stream does not bring.
+                () = &mut drained, if ended.is_some() => return Ok(Turn::Broken),
+                reason = &mut *stop, if stopping.is_none() => {
+                    *stopping = Some(Stopping::now(reason));
                     self.context.note(crate::Record::Stopping(reason)).await?;
-                    stopping.set(futures_util::future::OptionFuture::from(Some(
-                        stop::container(self.context, self.id, reason),
-                    )));
-                    stopping_on = true;
+                    stop_call.set(stop_of(*stopping));
+                    stop_called = true;
                 }
-                done = &mut stopping, if stopping_on => {
-                    stopping_on = false;
-                    if let (Some(Err(error)), Some(reason)) = (done, *stopped) {
+                done = &mut stop_call, if stop_called => {
+                    stop_called = false;
+                    if let (Some(Err(error)), Some(Stopping { reason, .. })) = (done, *stopping) {
                         if error.is_unreachable() {
                             return Ok(Turn::Broken);
                         }
@@ -205,10 +259,14 @@ impl Run<'_> {
                         return Ok(Turn::Broken);
                     }
                 }
-                // Output ended and nothing else says anything: engine gone, or a lost event.
-                () = sleep(Duration::from_secs(1)), if output_over && ended.is_none() => {
-                    if self.has_ended().await {
-                        return Ok(Turn::Broken);
+                // Output ended and nothing else says anything: the stream was cut, the engine is gone, or an event got lost.
+                () = sleep(EARLY_END), if output_over.is_some() && ended.is_none() => {
+                    return Ok(Turn::Broken);
+                }
+                () = until(stop_by) => {
+                    tracing::warn!(container = self.name, "container does not stop");
+                    if let Some(Stopping { reason, .. }) = *stopping {
+                        return Ok(Turn::GivenUp(reason));
                     }
                 }
             }
@@ -219,52 +277,53 @@ impl Run<'_> {
     async fn take_up(
         &self,
         stop: &mut (impl Future<Output = StopReason> + Unpin),
-        stopped: &mut Option<StopReason>,
+        stopping: &mut Option<Stopping>,
+        gap: &mut bool,
     ) -> Result<TakenUp, ExecutorError> {
         let engine = &self.context.engine;
         let mut pause = Duration::from_millis(100);
-        let mut away_since: Option<std::time::SystemTime> = None;
-        let mut given_up_at: Option<Instant> = stopped.map(|_| Instant::now() + AWAY_AFTER_STOP);
+        let mut away_since: Option<Instant> = None;
+        let bound = |stopping: Stopping| stopping.by.min(Instant::now() + AWAY_AFTER_STOP);
+        let mut give_up = stopping.map(bound);
         loop {
             let error = match self.try_take_up().await {
                 Ok(taken) => {
                     if let Some(since) = away_since {
+                        *gap = true;
                         self.context.engine_was_away(self.id, since);
                     }
-                    return taken.ok_or_else(|| {
-                        Cause::ContainerVanished {
-                            name: self.name.to_owned(),
-                            stage: self.stage.clone(),
-                        }
-                        .into()
-                    });
+                    return taken.ok_or_else(|| self.vanished());
                 }
+                Err(error) if error.is_not_found() => return Err(self.vanished()),
                 Err(error) if error.is_unreachable() || is_server_side(&error) => error,
                 Err(error) => {
                     return Err(self.context.cause("following a container", &error).into());
                 }
             };
-            away_since.get_or_insert_with(std::time::SystemTime::now);
+            away_since.get_or_insert_with(Instant::now);
             tracing::warn!(container = self.name, host = engine.host(), %error, "the engine does not answer; waiting for it");
-            let given_up = async {
-                match given_up_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
-                reason = &mut *stop, if stopped.is_none() => {
-                    *stopped = Some(reason);
+                reason = &mut *stop, if stopping.is_none() => {
+                    let begun = Stopping::now(reason);
+                    *stopping = Some(begun);
                     self.context.note(crate::Record::Stopping(reason)).await?;
-                    given_up_at = Some(Instant::now() + AWAY_AFTER_STOP);
+                    give_up = Some(bound(begun));
                 }
-                () = given_up => {
-                    let reason = stopped.unwrap_or(StopReason::JobTimeout);
+                () = until(give_up) => {
+                    let reason = stopping.map_or(StopReason::JobTimeout, |stopping| stopping.reason);
                     return Ok(TakenUp::GivenUp(reason));
                 }
             }
         }
+    }
+
+    fn vanished(&self) -> ExecutorError {
+        Cause::ContainerVanished {
+            name: self.name.to_owned(),
+            stage: self.stage.clone(),
+        }
+        .into()
     }
 
     async fn try_take_up(&self) -> Result<Option<TakenUp>, EngineError> {
@@ -293,48 +352,87 @@ impl Run<'_> {
         })))
     }
 
-    /// The end of a run of which only the engine's word is left: log to its end, then the state.
-    async fn end_of(
-        &self,
-        state: &ContainerState,
-        stopped: Option<StopReason>,
-        out_of_memory: bool,
-    ) -> Result<RunEnd, ExecutorError> {
-        self.context.replay(self.id).await?;
-        let end = RunEnd {
-            exit_code: state.exit_code,
-            out_of_memory: out_of_memory || state.oom_killed,
-            stopped,
-        };
-        self.doubt(end).await
-    }
-
-    /// 137 and 143 that nobody here asked for: was it the engine that went away?
+    /// What the state adds to an exit code, and whether 137 and 143 that nobody here asked for are the engine's doing.
     async fn doubt(&self, mut end: RunEnd) -> Result<RunEnd, ExecutorError> {
-        if end.stopped.is_some() || !matches!(end.exit_code, 137 | 143) {
+        if end.stopped.is_some() || end.exit_code == 0 {
             return Ok(end);
         }
+        let killed = matches!(end.exit_code, 137 | 143);
         if !end.out_of_memory {
             // The event may have been missed; the state knows for sure.
-            if let Ok(Some(state)) = self.context.engine.container_inspect(self.id).await {
-                end.out_of_memory = state.oom_killed;
+            match self.context.engine.container_inspect(self.id).await {
+                Ok(Some(state)) => end.out_of_memory = state.oom_killed,
+                // It was killed by its removal.
+                Ok(None) if killed => return Err(self.vanished()),
+                Ok(None) | Err(_) => {}
             }
         }
-        if end.out_of_memory {
+        if end.out_of_memory || !killed {
             return Ok(end);
+        }
+        if end.gap {
+            return Err(self.engine_stopped("the engine was away"));
         }
         let until = Instant::now() + KILL_DOUBT;
         while Instant::now() < until {
             if let Err(error) = self.context.engine.ping().await {
-                tracing::warn!(container = self.name, exit_code = end.exit_code, %error, "the engine went away and ended the container");
-                return Err(Cause::EngineStopped {
-                    stage: self.stage.clone(),
-                }
-                .into());
+                return Err(self.engine_stopped(&error.to_string()));
             }
             sleep(Duration::from_millis(200)).await;
         }
         Ok(end)
+    }
+
+    fn engine_stopped(&self, why: &str) -> ExecutorError {
+        tracing::warn!(container = self.name, %why, "the engine went away and ended the container");
+        Cause::EngineStopped {
+            stage: self.stage.clone(),
+        }
+        .into()
+    }
+
+    /// Reads the log to its end and closes the source.
+    pub(crate) async fn replay(&self) -> Result<(), ExecutorError> {
+        let mut pause = Duration::from_millis(100);
+        let give_up = Instant::now() + AWAY_AFTER_STOP;
+        loop {
+            self.context.trace.begin_replay(self.id);
+            match self.replay_once().await? {
+                Ok(()) => break,
+                Err(error) if error.is_unreachable() && Instant::now() < give_up => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => {
+                    let text = format!("the rest of the output cannot be read: {error}");
+                    let key = format!("unread:{}", self.id);
+                    let trace = &self.context.trace;
+                    trace.line_once(&key, gantry_trace::Level::Warning, &text);
+                    break;
+                }
+            }
+        }
+        self.context.close_output(self.id).await
+    }
+
+    async fn replay_once(&self) -> Result<Result<(), EngineError>, ExecutorError> {
+        let mut output = match self.context.engine.container_logs(self.id, false).await {
+            Ok(output) => output,
+            Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            match timeout(READ_LIMIT, output.next()).await {
+                Ok(Some(Ok(chunk))) => self.take_output(&chunk).await?,
+                Ok(Some(Err(error))) => return Ok(Err(error)),
+                Ok(None) => return Ok(Ok(())),
+                Err(_) => {
+                    return Ok(Err(EngineError::TimedOut {
+                        what: format!("logs of {}", self.name),
+                        seconds: READ_LIMIT.as_secs(),
+                    }));
+                }
+            }
+        }
     }
 
     async fn take_output(&self, chunk: &LogChunk) -> Result<(), ExecutorError> {
@@ -378,14 +476,43 @@ impl RunEnd {
     fn given_up(reason: StopReason) -> Self {
         Self {
             exit_code: 137,
-            out_of_memory: false,
             stopped: Some(reason),
+            ..Self::default()
         }
     }
 }
 
+/// Resolves at that time; never, if there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the log's stdout holds these bytes; reads no further than that.
+///
+/// # Errors
+/// When the log breaks before.
+pub(crate) async fn holds(mut logs: OutputStream, bytes: &[u8]) -> Result<bool, EngineError> {
+    let mut window = Vec::new();
+    while let Some(chunk) = logs.next().await {
+        let chunk = chunk?;
+        if chunk.stream != StdStream::Stdout {
+            continue;
+        }
+        window.extend_from_slice(&chunk.bytes);
+        if window.windows(bytes.len()).any(|found| found == bytes) {
+            return Ok(true);
+        }
+        let kept = window.len().min(bytes.len() - 1);
+        window.drain(..window.len() - kept);
+    }
+    Ok(false)
+}
+
 /// A 500 while the engine comes up again is no verdict on the container.
-fn is_server_side(error: &EngineError) -> bool {
+pub(crate) fn is_server_side(error: &EngineError) -> bool {
     matches!(
         error,
         EngineError::Failed {
@@ -411,59 +538,9 @@ impl Context {
         until_written(|| self.trace.close_source(source)).await
     }
 
-    /// Reads the log of an ended container to its end and closes the source.
-    pub(crate) async fn replay(&self, id: &str) -> Result<(), ExecutorError> {
-        let mut pause = Duration::from_millis(100);
-        let give_up = Instant::now() + AWAY_AFTER_STOP;
-        loop {
-            self.trace.begin_replay(id);
-            match self.replay_once(id).await? {
-                Ok(()) => break,
-                Err(error) if error.is_unreachable() && Instant::now() < give_up => {
-                    sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                Err(error) => {
-                    self.trace
-                        .warningln(&format!("the rest of the output cannot be read: {error}"));
-                    break;
-                }
-            }
-        }
-        self.close_output(id).await
-    }
-
-    async fn replay_once(&self, id: &str) -> Result<Result<(), EngineError>, ExecutorError> {
-        let mut output = match self.engine.container_logs(id, false).await {
-            Ok(output) => output,
-            Err(error) => return Ok(Err(error)),
-        };
-        while let Some(chunk) = match timeout(Duration::from_secs(60), output.next()).await {
-            Ok(chunk) => chunk,
-            Err(_) => {
-                return Ok(Err(EngineError::TimedOut {
-                    what: format!("logs of {id}"),
-                    seconds: 60,
-                }));
-            }
-        } {
-            match chunk {
-                Ok(chunk) => {
-                    let stream = match chunk.stream {
-                        StdStream::Stdout => Stream::Stdout,
-                        StdStream::Stderr => Stream::Stderr,
-                    };
-                    self.write_output(id, stream, &chunk.bytes).await?;
-                }
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(()))
-    }
-
     /// One line about a gap in which output may have been lost (engine-mechanics §h).
-    fn engine_was_away(&self, id: &str, since: std::time::SystemTime) {
-        let seconds = since.elapsed().unwrap_or_default().as_secs();
+    fn engine_was_away(&self, id: &str, since: Instant) {
+        let seconds = since.elapsed().as_secs();
         let key = format!("away:{id}:{}", crate::unix_ms());
         self.trace.line_once(
             &key,

@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     ExecutorError, StopReason,
     context::Context,
+    follow::is_server_side,
     record::StageEnd,
     tools::{self, HELPER_PATH, TOOLS_PATH},
 };
@@ -34,6 +35,8 @@ use crate::{
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection that keeps breaking is tried again while the container lives.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// Pause before a new connection; it grows while the engine is away.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long a canceled stage may take to end.
 const CANCEL_LIMIT: Duration = Duration::from_secs(15);
 /// Output is acknowledged in steps of this many bytes.
@@ -45,6 +48,8 @@ pub(crate) struct Helper {
     container: String,
     connection: Option<Connection>,
     generation: u64,
+    /// The last generation that the agent welcomed.
+    served: u64,
 }
 
 struct Connection {
@@ -144,6 +149,7 @@ impl Helper {
             container,
             connection: None,
             generation,
+            served: 0,
         })
     }
 
@@ -158,13 +164,19 @@ impl Helper {
         id: &str,
         stage: &Stage,
         request: &StageRequest,
+        stopping: Option<StopReason>,
         stop: impl Future<Output = StopReason>,
     ) -> Result<StageEnd, ExecutorError> {
         tokio::pin!(stop);
-        let mut stopped = None;
+        let mut stopped = stopping;
         let mut give_up: Option<Instant> = None;
+        let mut pause = RECONNECT_PAUSE;
         loop {
+            let before = self.generation;
             let turn = self.converse(id, request, &mut stop, &mut stopped).await;
+            if self.served > before {
+                give_up = None;
+            }
             let why = match turn {
                 Ok((exit_code, error)) => {
                     self.context.close_output(&self.source(id)).await?;
@@ -186,9 +198,15 @@ impl Helper {
             }
             let limit = *give_up.get_or_insert_with(|| Instant::now() + RECONNECT_LIMIT);
             tracing::warn!(container = self.container, %why, "connection to the helper lost");
-            self.container_must_live(stage, &why, limit).await?;
+            if self.container_must_live(stage, &why, limit).await? {
+                pause = RECONNECT_PAUSE;
+            } else {
+                // The engine's absence is not the helper's.
+                give_up = None;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
             tokio::select! {
-                () = sleep(Duration::from_millis(200)) => {}
+                () = sleep(pause) => {}
                 reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
             }
         }
@@ -332,6 +350,7 @@ impl Helper {
         match hello.await {
             Ok(welcome) => {
                 let welcome = welcome?;
+                self.served = self.generation;
                 tracing::debug!(version = welcome.helper_version, git = ?welcome.git_version, "helper answers");
                 Ok(connection)
             }
@@ -351,13 +370,14 @@ impl Helper {
         }
     }
 
-    /// Goes on only while the helper container runs; an engine that is away is waited for.
+    /// Goes on only while the helper container runs. Whether the engine answered: one that is away is waited for, as long as the
+    /// job has time.
     async fn container_must_live(
         &self,
         stage: &Stage,
         why: &str,
         limit: Instant,
-    ) -> Result<(), ExecutorError> {
+    ) -> Result<bool, ExecutorError> {
         let lost = |message: String| {
             ExecutorError::Job(Cause::HelperLost {
                 stage: stage.clone(),
@@ -369,7 +389,7 @@ impl Helper {
                 if Instant::now() >= limit {
                     return Err(lost(format!("its agent cannot be reached: {why}")));
                 }
-                Ok(())
+                Ok(true)
             }
             Ok(Some(state)) if state.oom_killed => Err(lost(
                 "killed: out of memory; raise [runners.docker] memory, which also holds for the helper".to_owned(),
@@ -378,7 +398,7 @@ impl Helper {
                 Err(lost(format!("its container ended with exit code {}", state.exit_code)))
             }
             Ok(None) => Err(lost("its container was removed".to_owned())),
-            Err(error) if error.is_unreachable() && Instant::now() < limit => Ok(()),
+            Err(error) if error.is_unreachable() || is_server_side(&error) => Ok(false),
             Err(error) => Err(lost(error.to_string())),
         }
     }

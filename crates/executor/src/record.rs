@@ -15,13 +15,15 @@ pub enum Record {
     Planned(Box<Plan>),
     /// A process took the job up again after a restart.
     Resumed,
+    /// A process left the job running on purpose, for the next one to take up.
+    Detached,
     /// Preparation is over; what only the engine could tell.
     Prepared(Box<Prepared>),
     /// A stage's progress. `stage` is the index in the plan.
     Stage {
         /// Index in [`Plan::stages`].
         stage: usize,
-        /// Attempt, from 1.
+        /// Attempt, from 1; 0 for the end of a stage that never began.
         attempt: u32,
         /// Progress.
         step: Step,
@@ -147,7 +149,7 @@ pub struct Progress {
     pub prepared: Option<Prepared>,
     /// Last step of each stage that has begun, with its attempt.
     pub stages: BTreeMap<usize, (u32, Step)>,
-    /// Ends of earlier attempts, for the attempts already used up.
+    /// Why the stage that has begun last is being stopped, if it is and has not ended.
     pub stopping: Option<StopReason>,
     /// How the job ended.
     pub verdict: Option<Verdict>,
@@ -155,6 +157,8 @@ pub struct Progress {
     pub delivered: bool,
     /// How many processes took the job up after the first.
     pub resumed: u32,
+    /// How many of them were left the job on purpose.
+    pub detached: u32,
 }
 
 impl Progress {
@@ -173,12 +177,16 @@ impl Progress {
             Record::Accepted(accepted) => self.accepted = Some(*accepted),
             Record::Planned(plan) => self.plan = Some(*plan),
             Record::Resumed => self.resumed += 1,
+            Record::Detached => self.detached += 1,
             Record::Prepared(prepared) => self.prepared = Some(*prepared),
             Record::Stage {
                 stage,
                 attempt,
                 step,
             } => {
+                if matches!(step, Step::Ended(_)) {
+                    self.stopping = None;
+                }
                 self.stages.insert(stage, (attempt, step));
             }
             // The first reason stays, but for a harder one: cancel may be followed by abort.
@@ -189,6 +197,11 @@ impl Progress {
             Record::Verdict(verdict) => self.verdict = Some(*verdict),
             Record::Delivered => self.delivered = true,
         }
+    }
+
+    /// How many processes died while they worked on the job.
+    pub fn crashes(&self) -> u32 {
+        self.resumed.saturating_sub(self.detached)
     }
 
     /// The stage's end, if it is over.

@@ -3,7 +3,7 @@
 //! The container is started, the script goes to its stdin as one unit, and the run is followed to its end. What the journal says
 //! and what the engine says decide after a restart whether the script ran, runs, or may be run again.
 
-use std::sync::Mutex;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use gantry_container::{ContainerState, ContainerStatus};
 use gantry_engine::{Attached, EngineError};
@@ -17,11 +17,24 @@ use crate::{
     context::Context,
     control::{Control, stop_or_limit},
     explain,
-    follow::{Live, Run, RunEnd},
+    follow::{self, Live, Run, RunEnd},
     record::{StageEnd, Step},
     start::{self, Started},
     walk::{Walk, last_start},
 };
+
+/// Tries of bringing one script whole into a shell.
+const SEND_TRIES: u32 = 4;
+/// Pause before another look at a container whose log ended or broke.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What became of one try.
+enum Tried {
+    /// The stage is over.
+    Ended(StageEnd),
+    /// No line of the script ran; why, should it be the last try.
+    NotRun(Cause),
+}
 
 /// One script stage about to run.
 pub(crate) struct ScriptStage<'a> {
@@ -53,7 +66,9 @@ impl Walk {
             self.build = None;
             if attempt >= stage.attempts {
                 if stage.attempts > 1 {
-                    self.context.trace.errorln("Execution attempts exceeded");
+                    let key = format!("stage{}:attempts-exceeded", stage.index);
+                    let text = "Execution attempts exceeded";
+                    self.context.trace.line_once(&key, Level::Error, text);
                 }
                 return end;
             }
@@ -72,41 +87,75 @@ impl Walk {
         &mut self,
         stage: &ScriptStage<'_>,
         attempt: u32,
-        begun: Option<Step>,
+        mut begun: Option<Step>,
     ) -> Result<StageEnd, ExecutorError> {
         let mark = self.start_mark(stage.index, attempt);
         self.context
             .trace
             .add_phrases([Phrase::start_mark(format!("{mark}\n"))]);
-        let stop = stop_or_limit(&self.control, stage.limit);
+        let mut tries = 1;
+        loop {
+            let cause = match self.once(stage, attempt, begun.take(), &mark).await? {
+                Tried::Ended(end) => return Ok(end),
+                Tried::NotRun(cause) => cause,
+            };
+            if tries == SEND_TRIES {
+                return Ok(StageEnd::Failed(cause));
+            }
+            tracing::warn!(container = self.context.plan.build.name, reason = %cause.message(), "no line of the script ran; it is sent again");
+            tries += 1;
+        }
+    }
+
+    /// One try to bring the script into a shell, or the end of one that an earlier process made.
+    async fn once(
+        &mut self,
+        stage: &ScriptStage<'_>,
+        attempt: u32,
+        begun: Option<Step>,
+        mark: &str,
+    ) -> Result<Tried, ExecutorError> {
+        // An earlier process was stopping the stage.
+        let stopping = self.take_stopping();
         match begun {
-            None | Some(Step::Began | Step::Ended(_)) => {}
+            None | Some(Step::Ended(_)) => {}
+            Some(Step::Began) => {
+                if let Some(reason) = stopping {
+                    return self.stopped(reason).await;
+                }
+            }
             Some(Step::Starting {
                 container,
                 previous_start,
             }) => {
-                // Nothing of the script was sent; only the container may have been started.
-                if let Some(state) = self.inspect_build(&container).await?
-                    && (state.status == ContainerStatus::Running
-                        || last_start(&state) != previous_start)
-                {
-                    self.rerun_in_new_container(stage, &state.id).await?;
+                if let Some(reason) = stopping {
+                    return self.stopped(reason).await;
                 }
+                self.settle_start(stage, &container, &previous_start)
+                    .await?;
             }
             Some(Step::Sending { marks }) => {
-                let (id, end) = self.adopt(stage, stop).await?;
-                if end.stopped.is_some() || self.marks(&id) > marks {
-                    return self.ended(stage, &id, marks, &end, "").await;
+                let name = self.context.plan.build.name.clone();
+                // A container that is being stopped is followed to its end in any case.
+                let arrived = match stopping {
+                    Some(_) => true,
+                    None => {
+                        let stop = stop_or_limit(&self.control, stage.limit);
+                        tokio::select! {
+                            arrived = self.arrived(stage, &name, mark) => arrived?,
+                            reason = stop => return self.stopped(reason).await,
+                        }
+                    }
+                };
+                if arrived {
+                    return self.adopt(stage, marks, stopping).await;
                 }
                 // The shell never saw the whole script, so none of it ran.
-                self.rerun_in_new_container(stage, &id).await?;
+                self.rerun_in_new_container(stage, &name).await?;
             }
-            Some(Step::Sent { marks }) => {
-                let (id, end) = self.adopt(stage, stop).await?;
-                return self.ended(stage, &id, marks, &end, "").await;
-            }
+            Some(Step::Sent { marks }) => return self.adopt(stage, marks, stopping).await,
         }
-        self.fresh(stage, attempt, &mark).await
+        self.fresh(stage, attempt, mark).await
     }
 
     /// Starts the build container and sends the script.
@@ -115,17 +164,17 @@ impl Walk {
         stage: &ScriptStage<'_>,
         attempt: u32,
         mark: &str,
-    ) -> Result<StageEnd, ExecutorError> {
+    ) -> Result<Tried, ExecutorError> {
         let stop = stop_or_limit(&self.control, stage.limit);
         tokio::pin!(stop);
         let (id, previous_start) = tokio::select! {
             container = self.build_container() => container?,
-            reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
+            reason = &mut stop => return Ok(Tried::Ended(StageEnd::Stopped(reason))),
         };
         let context = self.context.clone();
         let starting = Step::Starting {
             container: id.clone(),
-            previous_start,
+            previous_start: previous_start.clone(),
         };
         context.step(stage.index, attempt, starting).await?;
         let early = self.early.take().filter(|early| early.is_of(&id));
@@ -151,12 +200,19 @@ impl Walk {
             Ok::<_, ExecutorError>(started)
         };
         let started = tokio::select! {
-            begun = begin => begun?,
+            begun = begin => match begun {
+                Ok(started) => started,
+                // The engine went away, or an answer got lost: it may or may not run, without a script.
+                Err(ExecutorError::Job(cause @ Cause::EngineUnreachable { .. })) => {
+                    self.settle_start(stage, &id, &previous_start).await?;
+                    return Ok(Tried::NotRun(cause));
+                }
+                Err(error) => return Err(error),
+            },
             reason = &mut stop => {
                 // It may or may not run; no part of the script was sent.
                 context.note(crate::Record::Stopping(reason)).await?;
-                self.remove_build(&id).await;
-                return Ok(StageEnd::Stopped(reason));
+                return self.stopped(reason).await;
             }
         };
         let marks = self.marks(&id);
@@ -166,14 +222,8 @@ impl Walk {
             events,
         } = started;
         let script = self.render(stage, mark);
-        let run = Run {
-            context: &context,
-            id: &id,
-            name: &context.plan.build.name,
-            stage: stage.stage,
-            tail: Mutex::default(),
-        };
-        let follow = run.follow(Some(Live { output, wait }), events, stop);
+        let run = Run::new(&context, &id, stage.stage);
+        let follow = run.follow(Some(Live { output, wait }), events, None, stop);
         tokio::pin!(follow);
         let send = async {
             context
@@ -181,6 +231,7 @@ impl Walk {
                 .await?;
             // A container that does not read its stdin shows in how it ends, not here.
             if stdin.write_all(script.as_bytes()).await.is_ok() && stdin.shutdown().await.is_ok() {
+                run.sent.store(true, Ordering::Relaxed);
                 context
                     .step(stage.index, attempt, Step::Sent { marks })
                     .await?;
@@ -195,37 +246,119 @@ impl Walk {
                 follow.await
             }
         }?;
-        let tail = run.tail();
-        self.ended(stage, &id, marks, &end, &tail).await
+        if end.cut && end.stopped.is_none() {
+            if self.has_entrypoint() {
+                run.replay().await?;
+            }
+            self.rerun_in_new_container(stage, &id).await?;
+            let image = context.plan.image_name.clone();
+            return Ok(Tried::NotRun(Cause::ScriptNotRead { image }));
+        }
+        let ended = self.ended(stage, &id, marks, &end, &run.tail()).await?;
+        Ok(match ended {
+            // Its stdin was at its end before the script came, e.g. because a dead process had attached to it.
+            StageEnd::Failed(cause @ Cause::ScriptNotRead { .. }) => Tried::NotRun(cause),
+            ended => Tried::Ended(ended),
+        })
     }
 
-    /// Follows a run that an earlier process began.
+    /// Follows a run that an earlier process began to its end.
     async fn adopt(
         &mut self,
         stage: &ScriptStage<'_>,
-        stop: impl Future<Output = StopReason> + Send,
-    ) -> Result<(String, RunEnd), ExecutorError> {
+        marks: u32,
+        stopping: Option<StopReason>,
+    ) -> Result<Tried, ExecutorError> {
         let context = self.context.clone();
         let name = &context.plan.build.name;
-        let id = match self.inspect_build(name).await? {
-            Some(state) => state.id,
-            None => {
-                let (name, stage) = (name.clone(), stage.stage.clone());
-                return Err(Cause::ContainerVanished { name, stage }.into());
-            }
+        let Some(state) = self.inspect_build(name).await? else {
+            return Err(self.vanished(stage));
         };
+        let id = state.id;
         self.build = Some(id.clone());
         self.directories.assume_made();
         let events = context.events.subscribe(&id);
-        let run = Run {
-            context: &context,
-            id: &id,
-            name,
-            stage: stage.stage,
-            tail: Mutex::default(),
+        let stop = stop_or_limit(&self.control, stage.limit);
+        let run = Run::new(&context, &id, stage.stage);
+        run.sent.store(true, Ordering::Relaxed);
+        let end = run.follow(None, events, stopping, stop).await?;
+        let ended = self.ended(stage, &id, marks, &end, &run.tail()).await?;
+        Ok(Tried::Ended(ended))
+    }
+
+    /// Nothing of the script was sent and the stage is stopped: only its container may be left.
+    async fn stopped(&mut self, reason: StopReason) -> Result<Tried, ExecutorError> {
+        let name = self.context.plan.build.name.clone();
+        self.remove_build(&name).await;
+        Ok(Tried::Ended(StageEnd::Stopped(reason)))
+    }
+
+    /// A start whose outcome is unknown, before any part of the script was sent: makes sure that what comes next is right for the
+    /// container as it is.
+    async fn settle_start(
+        &mut self,
+        stage: &ScriptStage<'_>,
+        container: &str,
+        previous_start: &str,
+    ) -> Result<(), ExecutorError> {
+        let Some(state) = self.inspect_build(container).await? else {
+            self.build = None;
+            return Ok(());
         };
-        let end = run.follow(None, events, stop).await?;
-        Ok((id, end))
+        let started =
+            state.status == ContainerStatus::Running || last_start(&state) != previous_start;
+        if started {
+            return self.rerun_in_new_container(stage, &state.id).await;
+        }
+        // Who attached to it may be gone, and its stdin with him. A shell that reads nothing gives that away, and gets its script
+        // by another start; an entrypoint could not be told from one that wants no script.
+        if self.has_entrypoint() || state.status == ContainerStatus::Created {
+            self.remove_build(&state.id).await;
+        }
+        Ok(())
+    }
+
+    /// Whether the whole script arrived in the shell of the container: reads the container's log to the start mark or to its end.
+    async fn arrived(
+        &self,
+        stage: &ScriptStage<'_>,
+        name: &str,
+        mark: &str,
+    ) -> Result<bool, ExecutorError> {
+        let context = &self.context;
+        let line = format!("{mark}\n");
+        loop {
+            let Some(state) = self.inspect_build(name).await? else {
+                return Err(self.vanished(stage));
+            };
+            let runs = state.status == ContainerStatus::Running;
+            let logs = match context.engine.container_logs(&state.id, runs).await {
+                Ok(logs) => Some(logs),
+                Err(error) if error.is_unreachable() => None,
+                Err(error) => {
+                    return Err(context
+                        .cause("reading the log of a container", &error)
+                        .into());
+                }
+            };
+            if let Some(logs) = logs {
+                match follow::holds(logs, line.as_bytes()).await {
+                    Ok(true) => return Ok(true),
+                    Ok(false) if !runs => return Ok(false),
+                    // It ended meanwhile, or the engine went away.
+                    Ok(false) | Err(_) => {}
+                }
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn vanished(&self, stage: &ScriptStage<'_>) -> ExecutorError {
+        Cause::ContainerVanished {
+            name: self.context.plan.build.name.clone(),
+            stage: stage.stage.clone(),
+        }
+        .into()
     }
 
     /// The stage's end, explained; the container is removed where the next stage must have a new one.
@@ -244,7 +377,8 @@ impl Walk {
         let explanation = explain::run(&explain::Ended {
             end,
             memory: self.context.plan.build.spec.host.memory,
-            script_began: self.marks(id) > marks,
+            // A mark may be lost with the rest of what was written while the engine was away.
+            script_began: self.marks(id) > marks || end.gap,
             entrypoint: self.has_entrypoint(),
             image: &self.context.plan.image_name,
             tail,
@@ -333,18 +467,18 @@ impl Context {
         id: &str,
         control: &Control,
     ) -> Result<Option<ContainerState>, ExecutorError> {
-        let mut pause = std::time::Duration::from_millis(100);
+        let mut pause = Duration::from_millis(100);
         loop {
             match self.engine.container_inspect(id).await {
                 Ok(state) => return Ok(state),
-                Err(error) if error.is_unreachable() => {
+                Err(error) if error.is_unreachable() || follow::is_server_side(&error) => {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         reason = control.stop() => {
                             return Err(explain::stopped(reason, &self.plan.limits).into());
                         }
                     }
-                    pause = (pause * 2).min(std::time::Duration::from_secs(5));
+                    pause = (pause * 2).min(Duration::from_secs(5));
                 }
                 Err(error) => return Err(self.cause("inspecting a container", &error).into()),
             }

@@ -77,7 +77,8 @@ pub(crate) async fn ensure(
             }
             Err(EngineError::Conflict { .. }) if tokio::time::Instant::now() < give_up => {
                 if complete().await? {
-                    return Ok(());
+                    // Its work is done; its owner may have died before it could remove it.
+                    return engine.container_remove(&carrier).await;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -113,6 +114,9 @@ async fn fill(
     let mut add = |name: &str, mode: u32, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(bytes.len() as u64);
         builder.append_data(&mut header, name, bytes)
     };

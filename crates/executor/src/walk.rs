@@ -31,8 +31,12 @@ use crate::{
 /// Tries of the preparation, and the pause between them (coordinator-api §9).
 const PREPARE_TRIES: u32 = 3;
 const PREPARE_PAUSE: Duration = Duration::from_secs(3);
-/// Starts of a process on one job before the job is given up.
+/// Deaths of processes on one job before the job is given up.
 const CRASH_LIMIT: u32 = 3;
+/// Tries of creating the build container while its name is taken or answers get lost.
+const CREATE_TRIES: u32 = 5;
+/// Tries of removing it between two stages.
+const REMOVE_TRIES: u32 = 3;
 /// Bound of the clean-up stage after a hard end.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -99,10 +103,14 @@ impl Job {
             .accepted
             .as_ref()
             .map_or(u64::MAX / 2, |job| job.deadline_ms);
+        let directories = Directories::default();
+        if script_sent(&self.plan, &self.progress) {
+            directories.assume_made();
+        }
         let mut walk = Walk {
             context: self.context(),
             control: Control::new(wishes, deadline),
-            directories: Directories::default(),
+            directories,
             prepared: self.progress.prepared.clone(),
             build: None,
             early: None,
@@ -126,8 +134,7 @@ impl Job {
 
 impl Walk {
     async fn run(&mut self) -> Result<Verdict, ExecutorError> {
-        let resumed = self.progress.resumed;
-        if resumed > CRASH_LIMIT {
+        if self.progress.crashes() > CRASH_LIMIT {
             self.flow.not_prepared(Cause::CrashedThreeTimes);
         } else {
             match self.prepare().await {
@@ -162,6 +169,10 @@ impl Walk {
         let trace = &context.trace;
         let plan = &context.plan;
         let stage = Stage::PrepareExecutor;
+        if self.prepared.is_some() {
+            trace.section_end_once("prepare:end", stage.section_name().as_ref());
+            return Ok(());
+        }
         if !plan.warnings.is_empty() {
             trace.line_once("warnings", Level::Warning, &plan.warnings.join("\n"));
         }
@@ -191,9 +202,6 @@ impl Walk {
 
     async fn prepare_with_tries(&mut self) -> Result<(), ExecutorError> {
         let context = self.context.clone();
-        if self.prepared.is_some() {
-            return Ok(());
-        }
         let mut again = self.progress.resumed > 0;
         let mut attempt = 1;
         loop {
@@ -225,10 +233,7 @@ impl Walk {
     async fn stages(&mut self) -> Result<(), ExecutorError> {
         let context = self.context.clone();
         let plan = &context.plan;
-        let script_limit = plan
-            .limits
-            .script
-            .map(|limit| (Instant::now() + limit, StopReason::ScriptTimeout));
+        let mut script_limit = None;
         for (index, planned) in plan.stages.iter().enumerate() {
             let stage = &planned.stage;
             if *stage == Stage::AfterScript || *stage == Stage::CleanupFileVariables {
@@ -238,21 +243,30 @@ impl Walk {
             if !self.flow.wants(stage) {
                 continue;
             }
-            if let Some(end) = self.progress.ended(index).cloned() {
-                self.flow
-                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
+            let begun = self.progress.stages.get(&index).cloned();
+            if let Some((attempt, Step::Ended(end))) = begun {
+                self.over(index, planned, attempt, &end);
                 continue;
             }
-            // A stop that came between two stages, or while an earlier process ran.
+            // A stop that came between two stages. What has begun is looked at first.
             if *stage != Stage::CleanupFileVariables
+                && begun.is_none()
                 && let Some(reason) = self.control.stop_now()
             {
                 let end = StageEnd::Stopped(reason);
-                self.flow
-                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
+                // The next process must not begin it, whatever it knows of the wish.
+                context.step(index, 0, Step::Ended(end.clone())).await?;
+                self.over(index, planned, 0, &end);
                 continue;
             }
-            self.stage(index, planned, script_limit).await?;
+            if matches!(stage, Stage::Step(_)) && script_limit.is_none() {
+                // One for all steps; what comes before them does not count.
+                script_limit = plan
+                    .limits
+                    .script
+                    .map(|limit| (Instant::now() + limit, StopReason::ScriptTimeout));
+            }
+            self.stage(index, planned, begun, script_limit).await?;
         }
         Ok(())
     }
@@ -262,21 +276,19 @@ impl Walk {
         &mut self,
         index: usize,
         planned: &PlannedStage,
+        begun: Option<(u32, Step)>,
         script_limit: Option<(Instant, StopReason)>,
     ) -> Result<(), ExecutorError> {
         let context = self.context.clone();
         let trace = &context.trace;
         let plan = &context.plan;
         let stage = &planned.stage;
-        let section = stage.section_name();
-        let begun = self.progress.stages.get(&index).cloned();
-        let shows = self.flow.shows();
         if begun.is_none() {
             context.step(index, 1, Step::Began).await?;
         }
-        if shows {
-            trace.section_start_once(&format!("stage{index}:start"), &section, &stage.title());
-        }
+        self.section_starts(index, 1, stage);
+        // The attempt whose section is open.
+        let mut attempt = 1;
         let end = match &planned.work {
             StageWork::Lines(lines) => {
                 for (number, line) in lines.iter().enumerate() {
@@ -292,13 +304,9 @@ impl Walk {
             }
             StageWork::Sources(request) => {
                 let request = StageRequest::Sources(request.clone());
-                self.sources(
-                    index,
-                    planned,
-                    &request,
-                    begun.map_or(1, |(attempt, _)| attempt),
-                )
-                .await
+                let first = begun.map_or(1, |(attempt, _)| attempt);
+                attempt = first;
+                self.sources(index, planned, &request, &mut attempt).await
             }
             StageWork::Cleanup(request) => {
                 let request = StageRequest::Cleanup(Box::new(request.clone()));
@@ -324,43 +332,53 @@ impl Walk {
                 self.script(&script, begun).await
             }
         };
-        // Shown after the section's end, as the peer does.
-        let mut late_line = None;
-        match end {
-            Ok(end) => {
-                if matches!(end, StageEnd::Stopped(reason) if is_timeout(reason)) {
-                    late_line = Some(format!(
-                        "{section} could not run to completion because the timeout was exceeded. For more control over job and script timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts"
-                    ));
-                }
-                let attempt = self
-                    .progress
-                    .stages
-                    .get(&index)
-                    .map_or(1, |(attempt, _)| *attempt);
-                context
-                    .step(index, attempt, Step::Ended(end.clone()))
-                    .await?;
-                self.flow
-                    .ended(stage, &end, &plan.limits, plan.after_script_ignore_errors);
-                if *stage == Stage::AfterScript && plan.after_script_ignore_errors {
-                    self.explain_after_script(&end);
-                }
-            }
-            Err(ExecutorError::Job(cause)) => {
-                let end = Step::Ended(StageEnd::Failed(cause.clone()));
-                context.step(index, 1, end).await?;
-                self.flow.broken(stage, cause);
-            }
+        let end = match end {
+            Ok(end) => end,
+            Err(ExecutorError::Job(cause)) => StageEnd::Failed(cause),
             Err(error) => return Err(error),
-        }
-        if shows {
-            trace.section_end_once(&format!("stage{index}:end"), &section);
-            if let Some(line) = late_line {
-                trace.line_once(&format!("stage{index}:timeout"), Level::Warning, &line);
+        };
+        let ended = Step::Ended(end.clone());
+        context.step(index, attempt, ended).await?;
+        self.over(index, planned, attempt, &end);
+        Ok(())
+    }
+
+    /// What follows from the end of a stage. Repeated for one that ended in an earlier process; the log has it once.
+    fn over(&mut self, index: usize, planned: &PlannedStage, attempt: u32, end: &StageEnd) {
+        let context = self.context.clone();
+        let plan = &context.plan;
+        let stage = &planned.stage;
+        let shows = self.flow.shows();
+        self.flow
+            .ended(stage, end, &plan.limits, plan.after_script_ignore_errors);
+        if attempt > 0 && shows {
+            self.section_ends(index, attempt, stage);
+            // After the section's end, as the peer does.
+            if matches!(end, StageEnd::Stopped(reason) if is_timeout(*reason)) {
+                let line = format!(
+                    "{stage} could not run to completion because the timeout was exceeded. For more control over job and script timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts"
+                );
+                let key = format!("stage{index}:timeout");
+                context.trace.line_once(&key, Level::Warning, &line);
             }
         }
-        Ok(())
+        if *stage == Stage::AfterScript && plan.after_script_ignore_errors {
+            self.explain_after_script(end);
+        }
+    }
+
+    fn section_starts(&self, index: usize, attempt: u32, stage: &Stage) {
+        if self.flow.shows() {
+            let key = format!("stage{index}.{attempt}:start");
+            let (name, title) = (stage.section_name(), stage.title());
+            self.context.trace.section_start_once(&key, &name, &title);
+        }
+    }
+
+    fn section_ends(&self, index: usize, attempt: u32, stage: &Stage) {
+        let key = format!("stage{index}.{attempt}:end");
+        let name = stage.section_name();
+        self.context.trace.section_end_once(&key, &name);
     }
 
     fn explain_after_script(&self, end: &StageEnd) {
@@ -378,13 +396,14 @@ impl Walk {
             .line_once("after-script-failed", Level::Warning, &text);
     }
 
-    /// `get_sources` with its attempts (job-lifecycle §4.7).
+    /// `get_sources` with its attempts, each a section of its own (job-lifecycle §4.7). `attempt` is the one to begin with, and
+    /// then the one whose section is open.
     async fn sources(
         &mut self,
         index: usize,
         planned: &PlannedStage,
         request: &StageRequest,
-        first: u32,
+        attempt: &mut u32,
     ) -> Result<StageEnd, ExecutorError> {
         let context = self.context.clone();
         let stage = &planned.stage;
@@ -393,19 +412,34 @@ impl Walk {
             .get_sources
             .map(|limit| (Instant::now() + limit, StopReason::GetSourcesTimeout));
         let control = self.control.clone();
-        let mut attempt = first;
+        let mut next = std::mem::replace(attempt, 1);
         loop {
+            if next == 2 {
+                let stop = stop_or_limit(&control, limit);
+                match self.clear_worktree(index, stop).await? {
+                    StageEnd::Succeeded => {}
+                    // A failure here counts as the attempt.
+                    StageEnd::Failed(_) if next < planned.attempts => {
+                        next += 1;
+                        context.step(index, next, Step::Began).await?;
+                    }
+                    end => return Ok(end),
+                }
+            }
+            *attempt = next;
+            self.section_starts(index, next, stage);
             let stop = stop_or_limit(&control, limit);
-            let id = format!("{}/{attempt}", stage.section_name());
+            let id = format!("{}/{next}", stage.section_name());
             let end = self.helper_stage(&id, stage, request, stop).await?;
-            if !matches!(end, StageEnd::Failed(_)) || attempt >= planned.attempts {
+            if !matches!(end, StageEnd::Failed(_)) || next >= planned.attempts {
                 return Ok(end);
             }
-            let key = format!("stage{index}.{attempt}:retry");
+            self.section_ends(index, next, stage);
+            let key = format!("stage{index}.{next}:retry");
             context.trace.line_once(&key, Level::Warning, "Retrying...");
             let wait = limits
                 .retry_waits
-                .get(attempt as usize - 1)
+                .get(next as usize - 1)
                 .or(limits.retry_waits.last())
                 .copied()
                 .unwrap_or_default();
@@ -413,46 +447,32 @@ impl Walk {
                 () = tokio::time::sleep(wait) => {}
                 reason = stop_or_limit(&control, limit) => return Ok(StageEnd::Stopped(reason)),
             }
-            attempt += 1;
-            context.step(index, attempt, Step::Began).await?;
-            if attempt == 2 {
-                let clear = Stage::ClearWorktree;
-                let key = format!("stage{index}:clear");
-                context
-                    .trace
-                    .section_end_once(&format!("stage{index}:end"), &stage.section_name());
-                context.trace.section_start_once(
-                    &format!("{key}:start"),
-                    &clear.section_name(),
-                    &clear.title(),
-                );
-                let request = StageRequest::ClearWorktree(ClearWorktreeRequest {
-                    project_dir: context.plan.directories.project.clone().into(),
-                });
-                let stop = stop_or_limit(&control, limit);
-                let end = self
-                    .helper_stage("clear_worktree/1", &clear, &request, stop)
-                    .await?;
-                context
-                    .trace
-                    .section_end_once(&format!("{key}:end"), &clear.section_name());
-                context.trace.section_start_once(
-                    &format!("stage{index}.2:start"),
-                    &stage.section_name(),
-                    &stage.title(),
-                );
-                if let StageEnd::Stopped(_) = end {
-                    return Ok(end);
-                }
-                if let StageEnd::Failed(_) = end {
-                    // A failure here counts as the attempt.
-                    if attempt >= planned.attempts {
-                        return Ok(end);
-                    }
-                    attempt += 1;
-                }
-            }
+            next += 1;
+            context.step(index, next, Step::Began).await?;
         }
+    }
+
+    /// Before the second attempt. A new process asks for it again: the agent knows whether it was done.
+    async fn clear_worktree(
+        &mut self,
+        index: usize,
+        stop: impl Future<Output = StopReason>,
+    ) -> Result<StageEnd, ExecutorError> {
+        let trace = self.context.trace.clone();
+        let clear = Stage::ClearWorktree;
+        let (start, end) = (
+            format!("stage{index}:clear:start"),
+            format!("stage{index}:clear:end"),
+        );
+        trace.section_start_once(&start, &clear.section_name(), &clear.title());
+        let request = StageRequest::ClearWorktree(ClearWorktreeRequest {
+            project_dir: self.context.plan.directories.project.clone().into(),
+        });
+        let result = self
+            .helper_stage("clear_worktree/1", &clear, &request, stop)
+            .await;
+        trace.section_end_once(&end, &clear.section_name());
+        result
     }
 
     /// The clean-up: after every end, with its own bound instead of the job's.
@@ -496,8 +516,9 @@ impl Walk {
             };
             self.helper = Some(started);
         }
+        let stopping = self.take_stopping();
         match &mut self.helper {
-            Some(helper) => helper.run(id, stage, request, stop).await,
+            Some(helper) => helper.run(id, stage, request, stopping, stop).await,
             None => Ok(StageEnd::Succeeded),
         }
     }
@@ -569,21 +590,26 @@ impl Walk {
         spec.host
             .extra_hosts
             .extend(prepared.service_hosts.iter().cloned());
+        let mut tries = 1;
         let id = loop {
             let error = match context.engine.container_create(&planned.name, &spec).await {
                 Ok(id) => break id,
                 Err(error) => error,
             };
-            // The answer may have been lost on its way: the name is ours alone, so a container of it is the one.
             let doubtful = error.is_unreachable() || matches!(error, EngineError::Conflict { .. });
-            if !doubtful {
+            if !doubtful || tries == CREATE_TRIES {
                 return Err(context.cause("creating the build container", &error).into());
             }
-            if let Some(state) = context
+            tries += 1;
+            let found = context
                 .inspect_patiently(&planned.name, &self.control)
-                .await?
-            {
-                break state.id;
+                .await?;
+            match found {
+                None => {}
+                // The answer was lost on its way: the name is ours alone, so a container of it is the one.
+                Some(state) if state.status == ContainerStatus::Created => break state.id,
+                // The container of an earlier stage that could not be removed.
+                Some(state) => self.remove_build(&state.id).await,
             }
         };
         self.build = Some(id.clone());
@@ -599,19 +625,43 @@ impl Walk {
         })
     }
 
-    /// Removes the build container, so that the next stage gets a new one.
+    /// Removes the build container, so that the next stage gets a new one. What the engine does not let go now is tried again when
+    /// its name is needed, and at the end of the job.
     pub(crate) async fn remove_build(&mut self, id: &str) {
         self.build = None;
-        for attempt in 1..=3 {
+        let mut pause = Duration::from_millis(200);
+        for attempt in 1..=REMOVE_TRIES {
             match self.context.engine.container_remove(id).await {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(container = id, attempt, %error, "build container cannot be removed")
                 }
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
+
+    /// Why an earlier process was stopping the stage that it left, if it was.
+    pub(crate) fn take_stopping(&mut self) -> Option<StopReason> {
+        self.progress.stopping.take()
+    }
+}
+
+/// Whether a script was sent to a build container, so that all its directories were made.
+fn script_sent(plan: &Plan, progress: &Progress) -> bool {
+    let scripts = plan.stages.iter().enumerate();
+    scripts
+        .filter(|(_, planned)| matches!(planned.work, StageWork::Script(_)))
+        .filter_map(|(index, _)| progress.stages.get(&index))
+        .any(|(_, step)| match step {
+            Step::Began | Step::Starting { .. } => false,
+            Step::Sending { .. } | Step::Sent { .. } => true,
+            Step::Ended(end) => match end {
+                StageEnd::Succeeded | StageEnd::Failed(Cause::ScriptExit { .. }) => true,
+                StageEnd::Failed(_) | StageEnd::Stopped(_) => false,
+            },
+        })
 }
 
 /// When the container was last started; empty if never, whatever an engine prints for that.

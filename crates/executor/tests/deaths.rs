@@ -1,5 +1,7 @@
 //! The runner dies, again and again, and the job ends as if it had not: same end, same log, every script run once, nothing left.
 
+use std::time::Duration;
+
 use gantry_executor::{Record, Wish};
 use gantry_job::Cause;
 use gantry_journal::Crash;
@@ -212,13 +214,16 @@ fn a_job_whose_entrypoint_may_have_run_fails_rather_than_run_it_twice() {
 
 /// The deadline is a time of day: it does not begin anew with a process.
 #[test]
-fn a_job_whose_time_ran_out_while_no_runner_lived_ends_with_its_timeout() {
+fn a_job_whose_time_ran_out_while_no_runner_lived_ends_with_its_timeout_and_its_whole_log() {
     let ending = case(async {
-        let bench = Bench::new(Setup::script(Work::hangs()).after_script(Work::nothing()));
+        let work = Work::says("before\n").pause_ms(20_000).out("meanwhile\n");
+        let setup = Setup::script(work.then_hangs()).git();
+        let bench = Bench::new(setup.after_script(Work::nothing()));
         let process = bench.start().await;
-        let life = tokio::time::timeout(std::time::Duration::from_secs(5), process.live());
+        let life = tokio::time::timeout(Duration::from_secs(5), process.live());
         life.await.unwrap_err();
         drop(process);
+        tokio::time::sleep(Duration::from_secs(60)).await;
         let mut process = bench.start().await;
         if let Some(accepted) = &mut process.job.progress.accepted {
             accepted.deadline_ms = accepted.accepted_ms;
@@ -227,14 +232,19 @@ fn a_job_whose_time_ran_out_while_no_runner_lived_ends_with_its_timeout() {
     });
     assert!(matches!(ending.cause(), Cause::JobTimeout { .. }));
     assert_eq!(ending.stages_ran(), ["step_script"]);
-    ending.assert_says("on and on");
+    ending.assert_order(&[
+        "before\n",
+        "meanwhile\n",
+        "ERROR: Job failed: execution took",
+    ]);
+    assert_eq!(ending.helped.last().unwrap(), "cleanup_file_variables/1");
 }
 
 async fn crashed(bench: &Bench, times: usize) -> Ending {
     for _ in 0..times {
         let process = bench.start().await;
         process.job.journal.crash(Crash::Before(0));
-        let life = tokio::time::timeout(std::time::Duration::from_secs(5), process.live());
+        let life = tokio::time::timeout(Duration::from_secs(5), process.live());
         life.await.unwrap_err();
     }
     bench.run_to_end().await
@@ -259,7 +269,7 @@ fn a_job_given_up_leaves_nothing_of_its_running_containers() {
     let ending = case(async {
         let bench = Bench::new(Setup::script(Work::hangs()).git());
         let process = bench.start().await;
-        let life = tokio::time::timeout(std::time::Duration::from_secs(5), process.live());
+        let life = tokio::time::timeout(Duration::from_secs(5), process.live());
         life.await.unwrap_err();
         drop(process);
         for _ in 0..3 {

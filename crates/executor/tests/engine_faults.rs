@@ -86,7 +86,8 @@ fn an_attach_that_breaks_at_any_byte_of_the_output_loses_and_doubles_none() {
 #[test]
 fn an_attach_that_ends_cleanly_at_any_byte_while_the_container_runs_loses_no_output() {
     let undisturbed = run(talks());
-    for bytes in 0..160 {
+    // Up to the last pause: an end that comes with the container's own cannot be told from it.
+    for bytes in 0..140 {
         let ending = with_faults(talks(), |bench| {
             bench
                 .engine
