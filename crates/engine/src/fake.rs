@@ -29,6 +29,7 @@
 
 mod clock;
 mod containers;
+mod effects;
 mod engine;
 mod faults;
 mod files;

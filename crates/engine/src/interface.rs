@@ -211,7 +211,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Removes a volume; absent is fine.
     async fn volume_remove(&self, name: &str, force: bool) -> Result<(), EngineError>;
 
-    /// Creates a network and returns its ID. Names are not unique.
+    /// Creates a network and returns its ID. Names are not unique; where they are (Podman, Docker since API 1.44) one that is
+    /// taken is [`EngineError::Conflict`].
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
     /// Network by ID or name with its containers; `None` when absent.
     async fn network_inspect(&self, id: &str) -> Result<Option<NetworkState>, EngineError>;
@@ -231,6 +232,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Starts a container; already running is fine.
     async fn container_start(&self, id: &str) -> Result<(), EngineError>;
     /// Attaches stdin, stdout, stderr; call before start. Never asks for old logs.
+    ///
+    /// An attach made before the start and dropped again spoils the container: its stdin is closed and the next run reads an
+    /// empty script (measured on Docker 20.10). A container of whose attach nothing is known must be made anew.
     async fn container_attach(&self, id: &str) -> Result<Attached, EngineError>;
     /// Puts a `wait?condition=next-exit` in force and returns it. On Docker the registration is confirmed before this returns,
     /// on Podman it cannot be (engine-mechanics §g). Register before start; never on an exited container.
@@ -238,9 +242,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Output since the container was created, all runs, exact per stream (repaired where the log driver loses newlines,
     /// engine-mechanics §c); with `follow` goes on until the container ends.
     async fn container_logs(&self, id: &str, follow: bool) -> Result<LogStream, EngineError>;
-    /// Stops: TERM, grace, KILL. `None`: the container's own grace. Stopped already is fine.
+    /// Stops: TERM, grace, KILL. `None`: the container's own grace (10 s). Stopped already or absent is fine.
     async fn container_stop(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError>;
-    /// Sends a signal by name, e.g. `KILL`; not running is [`EngineError::Conflict`].
+    /// Sends a signal by name, e.g. `KILL`; not running is [`EngineError::Conflict`], absent is fine.
     async fn container_kill(&self, id: &str, signal: &str) -> Result<(), EngineError>;
     /// Removes by force with anonymous volumes; absent or already being removed is fine.
     async fn container_remove(&self, id: &str) -> Result<(), EngineError>;

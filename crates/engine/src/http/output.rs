@@ -306,6 +306,9 @@ fn entries(
             StdStream::Stderr => &mut *stderr,
         };
         let Some((timestamp, bytes)) = split_timestamp(entry) else {
+            if !out.is_empty() {
+                break;
+            }
             return Err(FrameError::Engine(
                 "a log entry has no timestamp".to_owned(),
             ));

@@ -97,6 +97,8 @@ async fn an_engine_that_hangs_gives_a_time_out() {
     );
     let ping = engine.ping().await.unwrap_err();
     assert_eq!(ping.to_string(), "ping: no answer of the engine within 1 s");
+    // A call that was given up holds no connection.
+    proxy.until_open(0).await;
     proxy.hang(false);
     engine.ping().await.unwrap();
     assert_eq!(
@@ -234,6 +236,31 @@ async fn the_hub_reconnects_and_tells_its_subscribers() {
             Some(HubEvent::Die { exit_code: Some(5) })
         );
         lab.engine.container_remove(&id).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropped_streams_close_their_connections() {
+    let Some(socket) = socket() else {
+        return skip("dropped", "no unix socket to test");
+    };
+    lab("dropped", async move |lab| {
+        let proxy = Proxy::new(&socket);
+        let engine = connect(&proxy.host());
+        engine.ping().await.unwrap();
+        let id = lab.create("c", &["sh", "-c", "echo x; sleep 60"]).await;
+        let attached = engine.container_attach(&id).await.unwrap();
+        let wait = engine.container_wait(&id).await.unwrap();
+        lab.engine.container_start(&id).await.unwrap();
+        let mut log = engine.container_logs(&id, true).await.unwrap();
+        log.next().await.unwrap().unwrap();
+        let events = engine.events(&lab.filter()).await.unwrap();
+        let exec = engine.exec(&id, &["cat".to_owned()], None).await.unwrap();
+        drop((attached, wait, log, events, exec));
+        // One is kept for the next call.
+        proxy.until_open(1).await;
+        engine.container_remove(&id).await.unwrap();
     })
     .await;
 }

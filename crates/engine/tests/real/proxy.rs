@@ -25,6 +25,8 @@ struct State {
     engine: PathBuf,
     requests: Mutex<Vec<u8>>,
     connections: AtomicUsize,
+    /// Connections that are open now.
+    open: AtomicUsize,
     /// Takes requests and passes nothing on.
     hang: AtomicBool,
     /// Cuts each answer after so many bytes.
@@ -42,6 +44,7 @@ impl Proxy {
             engine: engine.to_owned(),
             requests: Mutex::default(),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             hang: AtomicBool::new(false),
             cut_after: AtomicUsize::new(usize::MAX),
             cut: watch::Sender::new(0),
@@ -50,7 +53,12 @@ impl Proxy {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 accepting.connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(pass(client, Arc::clone(&accepting)));
+                let state = Arc::clone(&accepting);
+                tokio::spawn(async move {
+                    state.open.fetch_add(1, Ordering::Relaxed);
+                    pass(client, Arc::clone(&state)).await;
+                    state.open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
         Self {
@@ -77,6 +85,13 @@ impl Proxy {
 
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no more than so many connections are open.
+    pub(crate) async fn until_open(&self, most: usize) {
+        while self.state.open.load(Ordering::Relaxed) > most {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn hang(&self, hang: bool) {
