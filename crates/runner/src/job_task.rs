@@ -126,27 +126,33 @@ pub(crate) async fn accept(
     work(shared, open, claim).await;
 }
 
-/// Takes a job up that an earlier process left.
-pub(crate) async fn take_up(shared: Arc<Shared>, folder: JobFolder) {
+/// A job that an earlier process left, with all that it owns: listed, its slot and its numbers taken.
+pub(crate) struct Found {
+    open: OpenJob,
+    claim: Claim,
+}
+
+/// Opens the folder of a job that an earlier process left; `None` if there is no job to go on with.
+pub(crate) async fn find(shared: &Shared, folder: JobFolder) -> Option<Found> {
     let key = folder.key();
-    let (open, claim) = match reopen(&shared, folder.clone()).await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            folder
-                .remove()
-                .unwrap_or_else(|error| warn!(%error, "an empty job folder stays"));
-            return;
-        }
-        Err(error) => {
-            match shared.state.set_aside(&folder) {
-                Ok(place) => {
-                    error!(job = key, %error, place = %place.display(), "a damaged job was set aside")
-                }
-                Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
+    match reopen(shared, folder.clone()).await {
+        Ok(Some((open, claim))) => return Some(Found { open, claim }),
+        Ok(None) => folder
+            .remove()
+            .unwrap_or_else(|error| warn!(%error, "an empty job folder stays")),
+        Err(error) => match shared.state.set_aside(&folder) {
+            Ok(place) => {
+                error!(job = key, %error, place = %place.display(), "a damaged job was set aside");
             }
-            return;
-        }
-    };
+            Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
+        },
+    }
+    None
+}
+
+/// Goes on with a job that an earlier process left.
+pub(crate) async fn take_up(shared: Arc<Shared>, found: Found) {
+    let Found { open, claim } = found;
     info!(
         job = open.origin.payload.id,
         "taking up a job of an earlier process"
@@ -266,8 +272,23 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
     Ok(Some((open, claim)))
 }
 
+/// Brings the job to its end, unless the process detaches from it.
+async fn work(shared: Arc<Shared>, open: OpenJob, claim: Claim) {
+    let journal = open.journal.clone();
+    let job_id = open.origin.payload.id;
+    tokio::select! {
+        () = bring_to_its_end(Arc::clone(&shared), open, claim) => {}
+        _ = shared.phase_is(|phase| phase == Phase::Detached) => {
+            // The next process shall not take this for a crash.
+            if let Err(error) = journal.append(&Record::Detached).await {
+                warn!(job = job_id, %error, "that the job is left running cannot be written down");
+            }
+        }
+    }
+}
+
 /// Runs the job to its verdict while its log goes out, delivers the verdict, removes everything.
-async fn work(shared: Arc<Shared>, mut open: OpenJob, mut claim: Claim) {
+async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, mut claim: Claim) {
     let payload = &open.origin.payload;
     let job_id = payload.id;
     info!(

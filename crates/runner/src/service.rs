@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the config file's time is looked at (config-toml §1).
 const RELOAD_CHECK: Duration = Duration::from_secs(3);
+/// How long letting go of running jobs may take.
+const DETACH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads the configuration file; the process' environment is the reader's business.
 pub trait ReadConfig: Send + Sync + 'static {
@@ -124,7 +126,7 @@ pub async fn run(options: Options) -> Exit {
         tasks: TaskTracker::new(),
         budget: UploadBudget::default(),
     });
-    take_up_jobs(&shared);
+    take_up_jobs(&shared).await;
     let sweep = tokio::spawn(sweep::run(Arc::clone(&shared)));
     let mut pollers = Pollers::default();
     pollers.set(&shared, &config);
@@ -183,17 +185,21 @@ pub async fn run(options: Options) -> Exit {
     exit
 }
 
-/// Takes up what an earlier process left, before the first poll: numbers and slots are theirs.
-fn take_up_jobs(shared: &Arc<Shared>) {
-    match shared.state.jobs() {
-        Ok(folders) => {
-            for folder in folders {
-                shared
-                    .tasks
-                    .spawn(job_task::take_up(Arc::clone(shared), folder));
-            }
+/// Takes up what an earlier process left. When this returns all of it is listed, with its slots and numbers: neither the sweep nor
+/// a new job may take them.
+async fn take_up_jobs(shared: &Arc<Shared>) {
+    let folders = match shared.state.jobs() {
+        Ok(folders) => folders,
+        Err(error) => {
+            error!(%error, "jobs of an earlier process cannot be looked for");
+            return;
         }
-        Err(error) => error!(%error, "jobs of an earlier process cannot be looked for"),
+    };
+    for folder in folders {
+        if let Some(found) = job_task::find(shared, folder).await {
+            let task = job_task::take_up(Arc::clone(shared), found);
+            shared.tasks.spawn(task);
+        }
     }
 }
 
@@ -210,7 +216,11 @@ async fn drain(
         let budget = shared.config.borrow().shutdown_timeout;
         let ended = async {
             match now {
-                Phase::Detached => Exit::Detached,
+                Phase::Detached => {
+                    // Each job writes down that it was left on purpose; none may hold the process up.
+                    timeout(DETACH_LIMIT, shared.tasks.wait()).await.ok();
+                    Exit::Detached
+                }
                 Phase::Forceful { .. } => match timeout(budget, shared.tasks.wait()).await {
                     Ok(()) => Exit::Clean,
                     Err(_) => Exit::TimedOut,
