@@ -72,14 +72,13 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: RunArgs) -> Result<ExitCode,
         .load()
         .map_err(|error| CliError::new(error.to_string()))?;
     logging::configure(fixed, &loaded.config);
-    greet(&path, &loaded, &args);
     // Two threads are plenty: the work is waiting. Each costs memory for its heap.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
         .enable_all()
         .build()?;
-    let exit = runtime.block_on(serve(path, loaded, reader, args.on_stop, fixed))?;
+    let exit = runtime.block_on(serve(path, loaded, reader, &args, fixed))?;
     // Jobs that are left running must not be waited for.
     runtime.shutdown_background();
     Ok(match exit {
@@ -92,9 +91,12 @@ async fn serve(
     path: PathBuf,
     loaded: Loaded,
     reader: File,
-    on_stop: Option<OnStopArg>,
+    args: &RunArgs,
     fixed: logging::Fixed,
 ) -> Result<Exit, CliError> {
+    // Before the first line of log: who sees that may send signals.
+    let signals = signals()?;
+    greet(&path, &loaded, args);
     let config = &loaded.config;
     let known = system_id::read_or_make(&path, &system_id::MACHINE_ID_FILES.map(Path::new))
         .map_err(|error| CliError::new(error.to_string()))?;
@@ -124,11 +126,11 @@ async fn serve(
         certs: host::default_config()
             .parent()
             .map(|folder| folder.join("certs")),
-        on_stop: on_stop.map(|what| match what {
+        on_stop: args.on_stop.map(|what| match what {
             OnStopArg::Stop => OnStop::Stop,
             OnStopArg::Detach => OnStop::Detach,
         }),
-        signals: signals()?,
+        signals,
         on_reload: Box::new(move |config: &Config| logging::configure(fixed, config)),
         state,
         loaded,
