@@ -33,6 +33,8 @@ const EARLY_END: Duration = Duration::from_secs(1);
 const AWAY_AFTER_STOP: Duration = Duration::from_secs(30);
 /// How long a container may take to stop, over all tries: signals, grace and force take 20 s.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Pause before another try to stop a container.
+const STOP_AGAIN: Duration = Duration::from_secs(1);
 /// How long an engine may take to give the next piece of a log.
 const READ_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of raw output kept for explanations.
@@ -184,13 +186,14 @@ impl<'a> Run<'a> {
         let mut ended: Option<i64> = None;
         let drained = sleep(DRAIN);
         tokio::pin!(drained);
-        let stop_of = |stopping: Option<Stopping>| {
-            futures_util::future::OptionFuture::from(
-                stopping.map(|stopping| stop::container(self.context, self.id, stopping.reason)),
-            )
+        let stop_of = |stopping: Option<Stopping>, after: Duration| {
+            futures_util::future::OptionFuture::from(stopping.map(|stopping| async move {
+                sleep(after).await;
+                stop::container(self.context, self.id, stopping.reason).await
+            }))
         };
         // A container that was stopped before a break is stopped again: stopping is safe to repeat.
-        let mut stop_call = Box::pin(stop_of(*stopping));
+        let mut stop_call = Box::pin(stop_of(*stopping, Duration::ZERO));
         let mut stop_called = stopping.is_some();
         loop {
             if let (Some(exit_code), Some(over)) = (ended, output_over) {
@@ -242,19 +245,17 @@ impl<'a> Run<'a> {
                 reason = &mut *stop, if stopping.is_none() => {
                     *stopping = Some(Stopping::now(reason));
                     self.context.note(crate::Record::Stopping(reason)).await?;
-                    stop_call.set(stop_of(*stopping));
+                    stop_call.set(stop_of(*stopping, Duration::ZERO));
                     stop_called = true;
                 }
                 done = &mut stop_call, if stop_called => {
                     stop_called = false;
-                    if let (Some(Err(error)), Some(Stopping { reason, .. })) = (done, *stopping) {
-                        if error.is_unreachable() {
-                            return Ok(Turn::Broken);
-                        }
-                        tracing::warn!(container = self.name, %error, "container cannot be stopped");
-                        return Ok(Turn::GivenUp(reason));
+                    if let Some(Err(error)) = done {
+                        tracing::warn!(container = self.name, %error, "container cannot be stopped yet");
+                        stop_call.set(stop_of(*stopping, STOP_AGAIN));
+                        stop_called = true;
                     }
-                    // Stopped, and neither event nor wait said so within the drain time: inspect.
+                    // Neither event nor wait may have said so.
                     if ended.is_none() && self.has_ended().await {
                         return Ok(Turn::Broken);
                     }

@@ -81,14 +81,15 @@ impl From<EngineError> for Broken {
 }
 
 impl Helper {
-    /// Creates and starts the helper container, or adopts the one that an earlier process made.
+    /// Creates and starts the helper container, or, with `adopt`, takes the one that an earlier process or try made. `resumed` counts
+    /// processes.
     pub(crate) async fn start(
         context: &Context,
         image: &str,
         service_hosts: &[String],
         resumed: u32,
+        adopt: bool,
     ) -> Result<Self, ExecutorError> {
-        let adopt = resumed > 0;
         let Some(planned) = &context.plan.helper else {
             return Err(Cause::Internal {
                 message: "no helper was planned".to_owned(),
@@ -135,7 +136,7 @@ impl Helper {
                     .container_create(&planned.name, &spec)
                     .await
                     .map_err(failed)?;
-                tools::ensure(engine, &id, image, &binary)
+                tools::ensure(engine, &id, image, &binary, adopt)
                     .await
                     .map_err(failed)?;
                 engine.container_start(&id).await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Lines of things that happen side by side, in the order of a job that does one thing after the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_trace::{JobTrace, Level};
 
@@ -11,7 +11,7 @@ pub(crate) struct Lanes {
     state: Arc<Mutex<State>>,
 }
 
-/// One lane. Dropping it closes it.
+/// One lane. Dropping it does nothing: what is dropped with a job that is left behind must not write into its log.
 pub(crate) struct Lane {
     lanes: Lanes,
     number: usize,
@@ -44,31 +44,16 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    /// A line that is written once in the life of the job; `key` tells lines of one lane apart.
-    pub(crate) fn line(&self, key: &str, level: Level, text: &str) {
-        let key = format!("lane{}:{key}", self.number);
-        let mut state = self
-            .lanes
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.current == self.number {
-            self.lanes.trace.line_once(&key, level, text);
-        } else {
-            state.waiting[self.number].push((key, level, text.to_owned()));
-        }
+impl Lanes {
+    /// Closes all, so that every line is in the log.
+    pub(crate) fn close_all(&self) {
+        let count = self.lock().closed.len();
+        (0..count).for_each(|number| self.close(number));
     }
-}
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        let mut state = self
-            .lanes
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        state.closed[self.number] = true;
+    fn close(&self, number: usize) {
+        let mut state = self.lock();
+        state.closed[number] = true;
         while state.current < state.closed.len() && state.closed[state.current] {
             state.current += 1;
             let next = state.current;
@@ -78,8 +63,30 @@ impl Drop for Lane {
                 .map(std::mem::take)
                 .unwrap_or_default();
             for (key, level, text) in waiting {
-                self.lanes.trace.line_once(&key, level, &text);
+                self.trace.line_once(&key, level, &text);
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lane {
+    /// A line that is written once in the life of the job; `key` tells lines of one lane apart.
+    pub(crate) fn line(&self, key: &str, level: Level, text: &str) {
+        let key = format!("lane{}:{key}", self.number);
+        let mut state = self.lanes.lock();
+        if state.current == self.number {
+            self.lanes.trace.line_once(&key, level, text);
+        } else {
+            state.waiting[self.number].push((key, level, text.to_owned()));
+        }
+    }
+
+    /// No more lines in this lane; the next one's turn.
+    pub(crate) fn close(&self) {
+        self.lanes.close(self.number);
     }
 }

@@ -69,13 +69,15 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
                     &format!("Starting service {}...", service.title),
                 );
                 let image = images::ensure(context, &service.container.image, &lane).await?;
-                start_service(context, service, &image).await
+                let state = start_service(context, service, &image).await?;
+                lane.close();
+                Ok::<_, Cause>(state)
             });
         try_join_all(starts).await
     };
     let helper_image = async {
         let Some(helper) = &plan.helper else {
-            drop(helper_lane);
+            helper_lane.close();
             return Ok(None);
         };
         if let Some(default) = &plan.helper_overrides {
@@ -85,16 +87,14 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
             );
             helper_lane.line("overridden", Level::Print, &text);
         }
-        let image = images::ensure(context, &helper.image, &helper_lane).await;
-        drop(helper_lane);
-        Ok::<_, Cause>(Some(image?))
+        let image = images::ensure(context, &helper.image, &helper_lane).await?;
+        helper_lane.close();
+        Ok::<_, Cause>(Some(image))
     };
-    let build_image = async {
-        let image = images::ensure(context, &plan.build.image, &build_lane).await;
-        drop(build_lane);
-        image
-    };
-    let (states, helper, build) = try_join3(start_services, helper_image, build_image).await?;
+    let build_image = images::ensure(context, &plan.build.image, &build_lane);
+    let done = try_join3(start_services, helper_image, build_image).await;
+    lanes.close_all();
+    let (states, helper, build) = done?;
 
     let entrypoint = match &plan.build.spec.entrypoint {
         Some(own) => own.iter().any(|word| !word.is_empty()),

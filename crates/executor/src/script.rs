@@ -272,7 +272,11 @@ impl Walk {
         let context = self.context.clone();
         let name = &context.plan.build.name;
         let Some(state) = self.inspect_build(name).await? else {
-            return Err(self.vanished(stage));
+            return match stopping {
+                // It was stopped and removed, and only its end is not in the journal.
+                Some(reason) => Ok(Tried::Ended(StageEnd::Stopped(reason))),
+                None => Err(self.vanished(stage)),
+            };
         };
         let id = state.id;
         self.build = Some(id.clone());

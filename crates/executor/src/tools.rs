@@ -32,14 +32,19 @@ impl HelperBinary {
     }
 }
 
-/// Makes sure that the tools volume of a created (not started) helper container is filled. `image` is any image at hand.
+/// Makes sure that the tools volume of a created (not started) helper container is filled. `image` is any image at hand. With
+/// `again` a dead process may have left its carrier.
 pub(crate) async fn ensure(
     engine: &SharedEngine,
     helper_container: &str,
     image: &str,
     binary: &HelperBinary,
+    again: bool,
 ) -> Result<(), EngineError> {
     let marker = format!("{TOOLS_PATH}/{MARKER}");
+    let name = binary.volume_name();
+    // The carrier's name is the lock: a volume in use must never be filled again.
+    let carrier = format!("{name}-fill");
     let complete = || async {
         Ok::<_, EngineError>(
             engine
@@ -49,11 +54,11 @@ pub(crate) async fn ensure(
         )
     };
     if complete().await? {
+        if again {
+            engine.container_remove(&carrier).await?;
+        }
         return Ok(());
     }
-    let name = binary.volume_name();
-    // The carrier's name is the lock: a volume in use must never be filled again.
-    let carrier = format!("{name}-fill");
     let labels = Labels::from([(TOOLS_LABEL.to_owned(), name.clone())]);
     let spec = ContainerSpec {
         image: image.to_owned(),

@@ -526,6 +526,23 @@ impl Walk {
     /// Starts the helper; the build container is created first, because creating it may reset a volume's mode (engine-mechanics
     /// §a), and directories are made while the helper starts.
     async fn start_helper(&mut self) -> Result<Helper, ExecutorError> {
+        let mut adopt = self.progress.resumed > 0;
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match self.try_start_helper(adopt).await {
+                // An engine that is away is waited for, as long as the stage has time.
+                Err(ExecutorError::Job(cause @ Cause::EngineUnreachable { .. })) => {
+                    tracing::warn!(job = self.context.plan.job_id, reason = %cause.message(), "the helper is started again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                    adopt = true;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_start_helper(&mut self, adopt: bool) -> Result<Helper, ExecutorError> {
         let (build, _) = self.build_container().await?;
         let context = self.context.clone();
         let Some(prepared) = &self.prepared else {
@@ -540,7 +557,8 @@ impl Walk {
                 &context,
                 &image,
                 &prepared.service_hosts,
-                self.progress.resumed
+                self.progress.resumed,
+                adopt
             ),
             self.directories
                 .ensure(&context, &prepared.build_image, &build),

@@ -7,7 +7,7 @@ use gantry_engine::{
     fake::{Down, ExecHandler, FakeEngine, Fault, Verb},
 };
 use gantry_job::Cause;
-use tokio::time::Instant;
+use tokio::{io::AsyncReadExt, time::Instant};
 
 use crate::harness::{
     Bench, Ending, Setup, Work, case,
@@ -158,9 +158,15 @@ fn a_helper_that_does_not_answer_fails_the_job_after_ten_seconds_with_a_reason()
 #[test]
 fn something_else_that_answers_is_named() {
     let ending = with_faults(with_sources(), |bench| {
-        bench
-            .engine
-            .on_exec("-predefined", ExecHandler::print("Usage: tool FILE\n", 0));
+        let other = ExecHandler::new(|run| async move {
+            run.stdout("Usage: tool FILE\n");
+            // Reads its stdin like anybody else.
+            let (mut input, output) = run.into_io();
+            let read = input.read_to_end(&mut Vec::new()).await;
+            drop(output);
+            i64::from(read.is_err())
+        });
+        bench.engine.on_exec("-predefined", other);
     });
     match ending.cause() {
         Cause::HelperLost { message, .. } => assert!(message.contains("Usage"), "{message}"),

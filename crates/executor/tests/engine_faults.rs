@@ -251,7 +251,7 @@ fn an_engine_that_dies_just_after_it_killed_the_container_is_found_out() {
                 // The end is told first, and then the engine is gone.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 engine.go_down(Down::ContainersKilled);
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_secs(20)).await;
                 engine.come_up();
             });
         })
@@ -577,7 +577,7 @@ fn a_removal_that_fails_for_good_is_told_and_can_be_repeated() {
         let process = bench.start().await;
         let (_, removed) = process.live().await.unwrap();
         assert!(!removed);
-        assert_eq!(bench.left().len(), 1, "{:?}", bench.left());
+        assert!(!bench.left().is_empty());
         bench.engine.clear_faults();
         assert!(process.job.remove().await);
         assert!(bench.left().is_empty());

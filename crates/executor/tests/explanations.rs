@@ -166,9 +166,9 @@ fn a_container_that_reads_no_script_is_judged_by_its_own_end() {
         let bench = Bench::new(Setup::script(Work::nothing()));
         bench.engine.on_name(
             "-build",
-            gantry_engine::fake::Program::new(|run| {
+            gantry_engine::fake::Program::new(|run| async move {
                 run.stderr("cannot open shared object file\n");
-                async { 127 }
+                127
             }),
         );
         bench.run_to_end().await

@@ -281,6 +281,18 @@ impl Bench {
         })
     }
 
+    /// Whole records in the journal file.
+    pub(crate) fn records(&self) -> usize {
+        let bytes = std::fs::read(self.folder.path().join("journal")).unwrap();
+        bytes.iter().filter(|byte| **byte == b'\n').count() - 1
+    }
+
+    /// Whether the last record in the journal file is only a part.
+    pub(crate) fn has_torn_record(&self) -> bool {
+        let bytes = std::fs::read(self.folder.path().join("journal")).unwrap();
+        bytes.last() != Some(&b'\n')
+    }
+
     /// What must not be left of the job; kept are its reusable volumes and the tools.
     pub(crate) fn left(&self) -> Vec<String> {
         let kept: Vec<_> = self

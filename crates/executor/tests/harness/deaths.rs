@@ -169,9 +169,34 @@ async fn dies(
         inner: Box::pin(process.live()),
         polls,
     };
-    match tokio::time::timeout(PATIENCE, mortal).await {
-        Ok(Some(result)) => Some(result.map_err(|error| format!("cannot go on: {error}"))),
-        Ok(None) | Err(_) => None,
+    // What hangs is dead once it has come to where it hangs; but for a record that was never written, this shows.
+    let arrived = async {
+        let before = match death {
+            Death::Call { verb, .. } => bench.engine.calls_of(verb).len(),
+            Death::Record(_) | Death::Poll(_) => 0,
+        };
+        loop {
+            let dead = match death {
+                Death::Record(Crash::After(n)) => bench.records() > process.records_before + n,
+                Death::Record(Crash::Within(_)) => bench.has_torn_record(),
+                Death::Call { verb, nth, .. } => {
+                    bench.engine.calls_of(verb).len() >= before + nth as usize
+                }
+                Death::Record(Crash::Before(_)) | Death::Poll(_) => false,
+            };
+            if dead {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = tokio::time::timeout(PATIENCE, mortal) => match result {
+            Ok(Some(result)) => Some(result.map_err(|error| format!("cannot go on: {error}"))),
+            Ok(None) | Err(_) => None,
+        },
+        () = arrived => None,
     }
 }
 
@@ -192,9 +217,10 @@ pub(crate) fn the_same(undisturbed: &Ending, ending: &Ending) -> Result<(), Stri
     };
     if ran(ending) != ran(undisturbed) {
         return Err(format!(
-            "ran {:?} instead of {:?}",
+            "ran {:?} instead of {:?}; log:\n{}",
             ran(ending),
-            ran(undisturbed)
+            ran(undisturbed),
+            ending.text()
         ));
     }
     the_same_log(undisturbed, ending)

@@ -88,6 +88,7 @@ impl Shell {
                             tokio::time::sleep(Duration::from_secs(6)).await;
                         }
                     }
+                    drop(run);
                     0
                 }
             }),
