@@ -47,7 +47,7 @@ async fn the_hub_tells_an_out_of_memory_kill_before_the_end() {
         let mut spec = lab.spec(&[
             "sh",
             "-c",
-            "dd if=/dev/zero of=/dev/shm/x bs=1M count=64; sleep 0.5; exit 0",
+            "for i in 1 2 3 4 5 6; do dd if=/dev/zero of=/dev/shm/x bs=1M count=64; sleep 0.1; done; exit 0",
         ]);
         spec.host.memory = 16 * 1024 * 1024;
         spec.host.shm_size = 128 * 1024 * 1024;
