@@ -3,7 +3,11 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gantry_container::EngineFacts;
-use gantry_engine::{Archive, EngineError, RegistryAuth, SharedEngine, events::EventHub};
+use gantry_engine::{
+    Archive, EngineError, RegistryAuth, SharedEngine,
+    credentials::{self, HelperPrograms, Source},
+    events::EventHub,
+};
 use gantry_job::{Cause, PullFailure};
 use gantry_journal::Journal;
 use gantry_plan::Plan;
@@ -95,12 +99,34 @@ impl Context {
         }
     }
 
-    /// Credentials for an image with their source's name, and warnings about sources that could not be read.
+    /// Credentials for an image with their source's name, and warnings about sources that could not be read
+    /// (docker-executor §3.6). An `Err` is a mistake that must fail the pull.
     pub(crate) async fn credentials(
         &self,
-        _image: &str,
+        image: &str,
     ) -> (Result<Option<(String, RegistryAuth)>, String>, Vec<String>) {
-        (Ok(None), Vec::new())
+        let planned = &self.plan.credentials;
+        let mut sources = Vec::new();
+        if let Some(text) = &planned.docker_auth_config {
+            sources.push(Source::auth_config_variable(text.clone().into()));
+        }
+        if let Some(path) = &self.environment.docker_config
+            && let Ok(text) = tokio::fs::read_to_string(path).await
+        {
+            sources.push(Source::file(&path.to_string_lossy(), text.into()));
+        }
+        for (url, username, password) in &planned.payload {
+            sources.push(Source::payload(url, username, password.clone().into()));
+        }
+        match credentials::resolve(image, &sources, &HelperPrograms::default()).await {
+            Ok(found) => {
+                for note in &found.notes {
+                    tracing::debug!(note, "registry credentials");
+                }
+                (Ok(found.source.zip(found.auth)), found.warnings)
+            }
+            Err(error) => (Err(error.to_string()), Vec::new()),
+        }
     }
 
     pub(crate) async fn packaged_helper_image(&self) -> Option<Archive> {

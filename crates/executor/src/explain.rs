@@ -72,7 +72,15 @@ pub(crate) fn run(ended: &Ended<'_>) -> Explanation {
     if !ended.script_began && ended.entrypoint {
         return failed(Cause::EntrypointSwallowedScript { image, exit_code });
     }
-    failed(Cause::ScriptExit { code: exit_code })
+    let mut explanation = failed(Cause::ScriptExit { code: exit_code });
+    if exit_code == 137 && ended.memory > 0 {
+        // Some engines forget about one such kill in thirty.
+        explanation.note = Some(format!(
+            "exit code 137 is that of a killed process: possibly out of memory{}, though the engine does not say so",
+            limit(ended.memory)
+        ));
+    }
+    explanation
 }
 
 fn failed(cause: Cause) -> Explanation {

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::{ContainerState, ContainerStatus, EngineFlavor};
 use gantry_engine::EngineError;
@@ -94,7 +95,18 @@ impl Job {
     ///
     /// # Errors
     /// Only when the journal or the log cannot be written.
-    pub async fn run(&self, wishes: watch::Receiver<Wish>) -> Result<Verdict, ExecutorError> {
+    pub fn run(
+        &self,
+        wishes: watch::Receiver<Wish>,
+    ) -> BoxFuture<'_, Result<Verdict, ExecutorError>> {
+        // Boxed, so that the walk is compiled here and not again in every crate that awaits it.
+        Box::pin(self.run_to_verdict(wishes))
+    }
+
+    async fn run_to_verdict(
+        &self,
+        wishes: watch::Receiver<Wish>,
+    ) -> Result<Verdict, ExecutorError> {
         if let Some(verdict) = &self.progress.verdict {
             return Ok(verdict.clone());
         }
@@ -122,13 +134,13 @@ impl Job {
     }
 
     /// Stops all containers of the job, for a job that nobody wants any more.
-    pub async fn stop(&self) {
-        cleanup::stop_all(&self.context()).await;
+    pub fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { cleanup::stop_all(&self.context()).await })
     }
 
     /// Removes everything the job made, bounded and again and again; says whether all is gone. Safe to repeat.
-    pub async fn remove(&self) -> bool {
-        cleanup::remove_all(&self.context()).await
+    pub fn remove(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { cleanup::remove_all(&self.context()).await })
     }
 }
 

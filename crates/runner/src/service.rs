@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use gantry_config::{Config, ConfigError, Loaded, OnStop, RunnerConfig};
 use gantry_executor::Environment;
 use gantry_gitlab::{Coordinators, Product, UploadBudget};
@@ -90,7 +91,12 @@ pub enum Exit {
 }
 
 /// Runs until told to stop.
-pub async fn run(options: Options) -> Exit {
+pub fn run(options: Options) -> BoxFuture<'static, Exit> {
+    // Boxed, so that the service is compiled here and not again in every program that runs it.
+    Box::pin(serve(options))
+}
+
+async fn serve(options: Options) -> Exit {
     let Options {
         loaded,
         reader,
