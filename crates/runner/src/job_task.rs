@@ -51,7 +51,9 @@ struct OpenJob {
     folder: JobFolder,
     journal: Journal<Record>,
     trace: JobTrace,
+    /// Without plan and origin, which are beside it: copies of it go to the executor and must be small.
     progress: Progress,
+    plan: Option<Arc<Plan>>,
     log: LogPlan,
     listed: Listed,
     started: std::time::Instant,
@@ -200,6 +202,8 @@ async fn create(
     let record = Record::Accepted(Box::new(accepted));
     journal.append_synced(&record).await?;
     let trace = JobTrace::create(folder.path(), trace_options(&log))?;
+    let mut progress = Progress::of([record]);
+    forget_origin(&mut progress);
     Ok(OpenJob {
         credentials: JobCredentials::of(&received.job, shared.info(runner)),
         coordinator: coordinator.clone(),
@@ -208,7 +212,8 @@ async fn create(
         folder,
         journal,
         trace,
-        progress: Progress::of([record]),
+        progress,
+        plan: None,
         log,
         listed,
         started: std::time::Instant::now(),
@@ -227,6 +232,8 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
     };
     let log = accepted.log.clone();
     let origin = Origin::from_journal(&accepted.origin)?;
+    forget_origin(&mut progress);
+    let plan = progress.plan.take().map(Arc::new);
     let runner = origin.runner()?;
     let listed = shared.jobs.add(&folder.key(), origin.payload.id);
     let (trace, opened) = JobTrace::open(folder.path(), trace_options(&log))?;
@@ -265,6 +272,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         journal,
         trace,
         progress,
+        plan,
         log,
         listed,
         started: std::time::Instant::now(),
@@ -371,7 +379,7 @@ async fn prepare_job(
     open: &mut OpenJob,
 ) -> Result<Result<Job, Cause>, ExecutorError> {
     let ignore = shared.config.borrow().gantry.ignore_unsupported.clone();
-    if open.progress.plan.is_none()
+    if open.plan.is_none()
         && let Some(cause) = gantry_plan::refusal(&open.origin.payload, &open.runner, |keyword| {
             ignore.allows(keyword)
         })
@@ -381,7 +389,7 @@ async fn prepare_job(
     let settings = EngineSettings::of(&open.runner.docker);
     let access = match shared.engines.get(&settings).await {
         Ok(access) => access,
-        Err(error) if open.progress.plan.is_some() && error.is_unreachable() => {
+        Err(error) if open.plan.is_some() && error.is_unreachable() => {
             // A job that runs is not lost because the engine comes up later than the runner.
             match wait_for_engine(shared, open, &settings).await {
                 Ok(access) => access,
@@ -390,8 +398,8 @@ async fn prepare_job(
         }
         Err(error) => return Ok(Err(engine_cause(&settings, &error))),
     };
-    let plan = match open.progress.plan.take() {
-        Some(plan) => plan,
+    let plan = match &open.plan {
+        Some(plan) => Arc::clone(plan),
         None => {
             let tls = open.origin.tls();
             let inputs = Inputs {
@@ -407,9 +415,11 @@ async fn prepare_job(
             };
             match gantry_plan::plan(&inputs) {
                 Ok(plan) => {
-                    open.journal
-                        .append(&Record::Planned(Box::new(plan.clone())))
-                        .await?;
+                    let record = Record::Planned(Box::new(plan));
+                    open.journal.append(&record).await?;
+                    let Record::Planned(plan) = record else { unreachable!("it was just made") };
+                    let plan = Arc::new(*plan);
+                    open.plan = Some(Arc::clone(&plan));
                     plan
                 }
                 Err(cause) => return Ok(Err(cause)),
@@ -422,11 +432,11 @@ async fn prepare_job(
 fn executor_job(
     shared: &Shared,
     open: &OpenJob,
-    plan: Plan,
+    plan: Arc<Plan>,
     access: gantry_executor::EngineAccess,
 ) -> Job {
     Job {
-        plan: Arc::new(plan),
+        plan,
         journal: open.journal.clone(),
         trace: open.trace.clone(),
         progress: open.progress.clone(),
@@ -566,20 +576,11 @@ async fn deliver(
 /// Removes what the job made, however long the engine takes, then the folder, then frees its numbers.
 async fn remove(shared: &Shared, open: OpenJob, claim: Claim) {
     let job_id = open.origin.payload.id;
-    let plan = match open.progress.plan.clone() {
-        Some(plan) => Some(plan),
-        // Planned in this process: the journal has it.
-        None => open
-            .folder
-            .journal::<Record>()
-            .ok()
-            .and_then(|(_, records)| Progress::of(records).plan),
-    };
-    if let Some(plan) = plan {
+    if let Some(plan) = open.plan.clone() {
         let settings = EngineSettings::of(&open.runner.docker);
         loop {
             if let Ok(access) = shared.engines.get(&settings).await
-                && executor_job(shared, &open, plan.clone(), access)
+                && executor_job(shared, &open, Arc::clone(&plan), access)
                     .remove()
                     .await
             {
@@ -605,17 +606,21 @@ async fn remove(shared: &Shared, open: OpenJob, claim: Claim) {
 }
 
 /// The server took the job away while no process looked: stop and remove, report nothing.
-async fn drop_job(shared: &Shared, mut open: OpenJob, claim: Claim) {
-    if let Some(plan) = open.progress.plan.take() {
+async fn drop_job(shared: &Shared, open: OpenJob, claim: Claim) {
+    if let Some(plan) = open.plan.clone() {
         let settings = EngineSettings::of(&open.runner.docker);
         if let Ok(access) = shared.engines.get(&settings).await {
-            executor_job(shared, &open, plan.clone(), access)
-                .stop()
-                .await;
+            executor_job(shared, &open, plan, access).stop().await;
         }
-        open.progress.plan = Some(plan);
     }
     remove(shared, open, claim).await;
+}
+
+/// The origin has been read; its JSON form need not stay in memory for the life of the job.
+fn forget_origin(progress: &mut Progress) {
+    if let Some(accepted) = &mut progress.accepted {
+        accepted.origin = serde_json::Value::Null;
+    }
 }
 
 fn forget(open: &OpenJob) {
