@@ -46,11 +46,11 @@ impl Flow {
             StageEnd::Succeeded => return,
             StageEnd::Failed(cause) => cause.clone(),
             StageEnd::Stopped(reason) => {
-                let graceful = match (stage, reason) {
-                    (Stage::Step(_), StopReason::Canceled | StopReason::ScriptTimeout) => true,
-                    (Stage::AfterScript, StopReason::AfterScriptTimeout) => true,
-                    _ => false,
-                };
+                let graceful = matches!(
+                    (stage, reason),
+                    (Stage::Step(_), StopReason::Canceled | StopReason::ScriptTimeout)
+                        | (Stage::AfterScript, StopReason::AfterScriptTimeout)
+                );
                 self.canceled_in_script |=
                     matches!((stage, reason), (Stage::Step(_), StopReason::Canceled));
                 self.over |= !graceful;

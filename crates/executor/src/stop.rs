@@ -27,7 +27,7 @@ pub(crate) async fn container(
             // Ended or gone meanwhile; Podman says 500 for "not running".
             Ok(Err(error)) if error.is_unreachable() => return Err(error),
             Ok(Err(error)) => {
-                tracing::debug!(container = id, %error, "processes cannot be signalled")
+                tracing::debug!(container = id, %error, "processes cannot be signalled");
             }
         }
     }

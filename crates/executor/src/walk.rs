@@ -507,7 +507,7 @@ impl Walk {
                 "file variables may be left on a volume"
             ),
             Err(error) => {
-                tracing::warn!(job = self.context.plan.job_id, %error, "file variables may be left on a volume")
+                tracing::warn!(job = self.context.plan.job_id, %error, "file variables may be left on a volume");
             }
         }
         end
@@ -664,7 +664,7 @@ impl Walk {
             match self.context.engine.container_remove(id).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(container = id, attempt, %error, "build container cannot be removed")
+                    tracing::warn!(container = id, attempt, %error, "build container cannot be removed");
                 }
             }
             tokio::time::sleep(pause).await;

@@ -3,8 +3,11 @@
 //! One binary, so that it is linked once. [`harness`] has the job, its containers and a runner process that can die at any
 //! point; everything runs under a paused clock, so that nothing waits for real time.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod agent;
 mod deaths;
+mod directories;
 mod engine_faults;
 mod explanations;
 mod flow;

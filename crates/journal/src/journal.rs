@@ -104,14 +104,14 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
     pub async fn append(&self, record: &R) -> Result<(), JournalError> {
         let line = line_of(record, &self.inner.path)?;
         match self.crash_now() {
-            Some(Crash::Before(_)) => return std::future::pending().await,
+            Some(Crash::Before(_)) => std::future::pending().await,
             Some(Crash::Within(_)) => {
                 self.inner.write(&line[..line.len() / 2])?;
-                return std::future::pending().await;
+                std::future::pending().await
             }
             Some(Crash::After(_)) => {
                 self.inner.write(&line)?;
-                return std::future::pending().await;
+                std::future::pending().await
             }
             None => self.inner.write(&line),
         }
