@@ -118,10 +118,7 @@ fn packaged_helper_image() -> Option<PathBuf> {
     let folder = program.parent()?;
     [folder.to_owned(), folder.join("../lib/gantry")]
         .into_iter()
-        .flat_map(|folder| {
-            let zst = folder.join(format!("{PACKAGED_HELPER_IMAGE}.zst"));
-            [folder.join(PACKAGED_HELPER_IMAGE), zst]
-        })
+        .map(|folder| folder.join(PACKAGED_HELPER_IMAGE))
         .find(|path| path.is_file())
 }
 

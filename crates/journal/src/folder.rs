@@ -99,6 +99,12 @@ impl StateFolder {
         &self.path
     }
 
+    /// Bytes that the file system of the folder still takes; `None` when it does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(&self.path).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Makes the folder of a new job. `key` names it (a file name, unique among running jobs).
     pub fn create_job(&self, key: &str) -> Result<JobFolder, JournalError> {
         let path = self.path.join("jobs").join(key);

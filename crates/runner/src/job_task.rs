@@ -84,6 +84,16 @@ pub(crate) async fn accept(
     counted: Counted,
 ) {
     let job_id = received.job.id;
+    let key = format!("{}-{job_id}", runner.short_token());
+    let Some(listed) = shared.jobs.add_new(&key, job_id) else {
+        // The server gave it up and out again, while its last containers are still being removed or its calls come through again.
+        // What is not confirmed goes back to the queue.
+        warn!(
+            job = job_id,
+            "the job was handed out again while it is still here, and is not taken a second time"
+        );
+        return;
+    };
     let numbers = shared
         .numbers
         .take(&runner.unique_id(), received.job.job_info.project_id);
@@ -93,7 +103,7 @@ pub(crate) async fn accept(
         counted: Some(counted),
         numbers,
     };
-    let open = match create(&shared, &runner, &coordinator, &received, &claim).await {
+    let open = match create(&shared, &runner, &coordinator, &received, &claim, listed).await {
         Ok(open) => open,
         Err(error) => {
             error!(job = job_id, %error, "the job cannot be written down and is refused");
@@ -183,13 +193,12 @@ async fn create(
     coordinator: &Coordinator,
     received: &ReceivedJob,
     claim: &Claim,
+    listed: Listed,
 ) -> Result<OpenJob, OpenError> {
     let numbers = claim.numbers.get();
     let origin = Origin::of(received, runner, numbers)?;
     let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers);
-    let key = format!("{}-{}", runner.short_token(), received.job.id);
-    let folder = shared.state.create_job(&key)?;
-    let listed = shared.jobs.add(&key, received.job.id);
+    let folder = shared.state.create_job(listed.key())?;
     let (journal, _) = folder.journal::<Record>()?;
     let now = unix_ms();
     let accepted = Accepted {

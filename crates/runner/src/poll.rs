@@ -25,6 +25,11 @@ use crate::{
     shared::Shared,
 };
 
+/// What a job may need in the state folder: its log up to the usual limit, and its journal.
+const SPACE_FOR_A_JOB: u64 = 16 * 1024 * 1024;
+/// How long polling rests when the disk is full.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(30);
+
 /// A runner entry that is polled. Its loops share this.
 pub(crate) struct PolledRunner {
     /// The entry as of now; `None` once it is gone from the config.
@@ -123,6 +128,16 @@ async fn once(
     let interval = shared.config.borrow().check_interval;
     if number >= allowed_requests(runner, config) {
         return Again::After(interval);
+    }
+    if let Some(free) = shared.state.free_bytes()
+        && free < SPACE_FOR_A_JOB
+    {
+        error!(
+            free_bytes = free,
+            folder = %shared.state.path().display(),
+            "no new jobs: the disk of the state folder is full; running jobs go on"
+        );
+        return Again::After(FULL_DISK_PAUSE);
     }
     match runner.lock().health.poll(Instant::now()) {
         Poll::Yes => {}

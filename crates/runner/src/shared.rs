@@ -168,6 +168,18 @@ impl JobTable {
         }
     }
 
+    /// As [`add`](Self::add), if there is none of this key yet.
+    pub(crate) fn add_new(&self, key: &str, job_id: i64) -> Option<Listed> {
+        match self.lock().entry(key.to_owned()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(vacant) => vacant.insert(job_id),
+        };
+        Some(Listed {
+            table: self.clone(),
+            key: key.to_owned(),
+        })
+    }
+
     /// Whether a job of this id has a folder.
     pub(crate) fn has_job(&self, job_id: &str) -> bool {
         self.lock().values().any(|id| id.to_string() == job_id)
@@ -179,6 +191,13 @@ impl JobTable {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    /// The job's key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 }
 
@@ -201,6 +220,16 @@ mod tests {
     #[case("nonsense", None)]
     fn the_host_of_a_url_has_no_port(#[case] url: &str, #[case] host: Option<&str>) {
         assert_eq!(host_of(url), host);
+    }
+
+    #[test]
+    fn a_job_is_listed_once_and_again_when_it_is_gone() {
+        let jobs = JobTable::default();
+        let first = jobs.add_new("runner-1", 1).unwrap();
+        assert!(jobs.add_new("runner-1", 1).is_none());
+        assert!(jobs.has_job("1"));
+        drop(first);
+        assert!(jobs.add_new("runner-1", 1).is_some());
     }
 
     #[test]
