@@ -48,8 +48,10 @@ impl Flow {
             StageEnd::Stopped(reason) => {
                 let graceful = matches!(
                     (stage, reason),
-                    (Stage::Step(_), StopReason::Canceled | StopReason::ScriptTimeout)
-                        | (Stage::AfterScript, StopReason::AfterScriptTimeout)
+                    (
+                        Stage::Step(_),
+                        StopReason::Canceled | StopReason::ScriptTimeout
+                    ) | (Stage::AfterScript, StopReason::AfterScriptTimeout)
                 );
                 self.canceled_in_script |=
                     matches!((stage, reason), (Stage::Step(_), StopReason::Canceled));

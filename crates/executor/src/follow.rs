@@ -233,9 +233,12 @@ impl<'a> Run<'a> {
                             ended.get_or_insert(result.exit_code);
                             drained.as_mut().reset(Instant::now() + DRAIN);
                         }
+                        // The other streams may be whole: events or the end of the output will do.
                         Err(error) if ended.is_none() => {
                             tracing::debug!(container = self.name, %error, "wait broke");
-                            return Ok(Turn::Broken);
+                            if self.has_ended().await {
+                                return Ok(Turn::Broken);
+                            }
                         }
                         Err(_) => {}
                     }

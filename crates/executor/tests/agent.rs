@@ -38,7 +38,7 @@ fn with_faults(setup: Setup, faults: impl FnOnce(&Bench)) -> Ending {
 #[test]
 fn a_connection_that_breaks_at_any_byte_loses_and_doubles_no_output() {
     let undisturbed = run(with_sources());
-    for bytes in (0..900).step_by(7) {
+    for bytes in (0..900).step_by(13) {
         let ending = with_faults(with_sources(), |bench| {
             bench.engine.fault(Verb::Exec, 1, Fault::CutOutput(bytes));
         });
@@ -52,7 +52,7 @@ fn a_connection_that_breaks_at_any_byte_loses_and_doubles_no_output() {
 #[test]
 fn a_connection_that_ends_cleanly_at_any_byte_loses_and_doubles_no_output() {
     let undisturbed = run(with_sources());
-    for bytes in (0..900).step_by(11) {
+    for bytes in (0..900).step_by(37) {
         let ending = with_faults(with_sources(), |bench| {
             bench.engine.fault(Verb::Exec, 1, Fault::EndOutput(bytes));
         });

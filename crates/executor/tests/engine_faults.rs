@@ -6,8 +6,10 @@ use gantry_engine::{
     EngineError,
     fake::{Down, Fault, Verb},
 };
+use gantry_executor::Wish;
 use gantry_job::{Cause, JobState};
 use rstest::rstest;
+use tokio::time::Instant;
 
 use crate::harness::{
     Bench, Ending, Setup, Work,
@@ -70,7 +72,7 @@ fn talks() -> Setup {
 fn an_attach_that_breaks_at_any_byte_of_the_output_loses_and_doubles_none() {
     let undisturbed = run(talks());
     for nth in [1, 2] {
-        for bytes in 0..160 {
+        for bytes in (0..180).step_by(3).map(|bytes| bytes + nth as usize) {
             let ending = with_faults(talks(), |bench| {
                 bench
                     .engine
@@ -87,7 +89,7 @@ fn an_attach_that_breaks_at_any_byte_of_the_output_loses_and_doubles_none() {
 fn an_attach_that_ends_cleanly_at_any_byte_while_the_container_runs_loses_no_output() {
     let undisturbed = run(talks());
     // Up to the last pause: an end that comes with the container's own cannot be told from it.
-    for bytes in 0..140 {
+    for bytes in (0..140).step_by(5) {
         let ending = with_faults(talks(), |bench| {
             bench
                 .engine
@@ -160,6 +162,18 @@ fn with_events_nobody_waits_for_a_late_wait() {
     let late = Duration::from_secs(100_000);
     let ending = through(talks(), |bent| bent.wait_later = late);
     assert_the_same(&undisturbed, &ending);
+}
+
+#[test]
+fn a_wait_that_breaks_while_the_container_runs_changes_nothing() {
+    let undisturbed = run(talks());
+    for ms in [0, 100, 700, 1400] {
+        let ending = through(talks(), |bent| {
+            bent.no_events = true;
+            bent.wait_breaks = Some(Duration::from_millis(ms));
+        });
+        assert_the_same(&undisturbed, &ending);
+    }
 }
 
 #[test]
@@ -327,6 +341,44 @@ fn a_job_whose_engine_never_comes_back_ends_with_its_time() {
         bench.ending(&process, verdict).await.unwrap()
     });
     assert!(matches!(ending.cause(), Cause::JobTimeout { .. }));
+}
+
+fn canceled_while_away(world: &World) {
+    world.engine.go_down(Down::ContainersLive);
+    world.server.wish(Wish::Cancel);
+}
+
+#[test]
+fn a_cancel_while_the_engine_is_away_is_done_when_it_is_back() {
+    let work = Work::says("before\n").does(|world| {
+        canceled_while_away(world);
+        away(world, Down::ContainersLive, 10);
+    });
+    let ending = run(Setup::script(work.then_hangs()).after_script(Work::says("cleaned up\n")));
+    assert_eq!(*ending.cause(), Cause::Canceled);
+    assert_eq!(ending.stages_ran(), ["step_script", "after_script"]);
+    ending.assert_says("before\n");
+    ending.assert_says("cleaned up\n");
+}
+
+#[test]
+fn a_cancel_while_the_engine_is_away_for_good_gives_the_container_up() {
+    let work = Work::says("before\n").does(canceled_while_away);
+    let ending = case(async {
+        let setup = Setup::script(work.then_hangs()).after_script(Work::nothing());
+        let bench = Bench::new(setup);
+        let process = bench.start().await;
+        let begin = Instant::now();
+        let (verdict, removed) = process.live().await.unwrap();
+        assert!(!removed);
+        // The after_script had its 5 minutes.
+        assert!(begin.elapsed() < Duration::from_secs(450));
+        bench.engine.come_up();
+        assert!(process.job.remove().await);
+        bench.ending(&process, verdict).await.unwrap()
+    });
+    assert_eq!(*ending.cause(), Cause::Canceled);
+    assert_eq!(ending.stages_ran(), ["step_script"]);
 }
 
 // === Container gone ===

@@ -16,7 +16,7 @@ use gantry_executor::{
 };
 use gantry_job::{Cause, JobState, TlsFiles};
 use gantry_journal::Journal;
-use gantry_plan::{Inputs, LogPlan, Numbers, Plan, STATE_LABEL, Sources};
+use gantry_plan::{Inputs, LogPlan, Numbers, Plan, STATE_LABEL};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceOptions};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -122,7 +122,7 @@ impl Bench {
             seed: [0, 1, 2, 3, 4, 5, 6, 7],
             tls: &TlsFiles::default(),
             correlation_id: None,
-            sources: Sources::Git,
+            sources: setup.sources,
         };
         let plan = Arc::new(gantry_plan::plan(&inputs).unwrap());
         let log = gantry_plan::log_plan(&setup.payload, &setup.runner, &host, inputs.numbers);
@@ -281,16 +281,16 @@ impl Bench {
         })
     }
 
-    /// Whole records in the journal file.
-    pub(crate) fn records(&self) -> usize {
-        let bytes = std::fs::read(self.folder.path().join("journal")).unwrap();
-        bytes.iter().filter(|byte| **byte == b'\n').count() - 1
+    /// The journal file's length.
+    pub(crate) fn journal_len(&self) -> u64 {
+        let path = self.folder.path().join("journal");
+        std::fs::metadata(path).unwrap().len()
     }
 
-    /// Whether the last record in the journal file is only a part.
-    pub(crate) fn has_torn_record(&self) -> bool {
-        let bytes = std::fs::read(self.folder.path().join("journal")).unwrap();
-        bytes.last() != Some(&b'\n')
+    /// Whole records in the journal file, and whether the last one is only a part.
+    pub(crate) fn records(&self) -> (usize, bool) {
+        let text = std::fs::read_to_string(self.folder.path().join("journal")).unwrap();
+        (text.matches('\n').count() - 1, !text.ends_with('\n'))
     }
 
     /// What must not be left of the job; kept are its reusable volumes and the tools.

@@ -17,6 +17,8 @@ pub(crate) struct Bent {
     pub(crate) engine: FakeEngine,
     /// Answers of `wait` come so much later.
     pub(crate) wait_later: Duration,
+    /// The `wait` breaks after this time.
+    pub(crate) wait_breaks: Option<Duration>,
     /// What an attach brings stops after so many bytes, without an end.
     pub(crate) attach_stalls: Option<usize>,
     /// No event ever comes.
@@ -28,6 +30,7 @@ impl Bent {
         Self {
             engine: engine.clone(),
             wait_later: Duration::ZERO,
+            wait_breaks: None,
             attach_stalls: None,
             no_events: false,
         }
@@ -69,10 +72,20 @@ impl Engine for Bent {
     async fn container_wait(&self, id: &str) -> Result<WaitHandle, EngineError> {
         let wait = self.engine.container_wait(id).await?;
         let later = self.wait_later;
+        let broken = EngineError::Unreachable {
+            what: "wait for a container".to_owned(),
+            host: self.host().to_owned(),
+            message: "connection reset".to_owned(),
+        };
+        let breaks = self.wait_breaks.unwrap_or(Duration::MAX);
         Ok(Box::pin(async move {
-            let result = wait.await;
-            tokio::time::sleep(later).await;
-            result
+            let answer = async {
+                let result = wait.await;
+                tokio::time::sleep(later).await;
+                result
+            };
+            let answer = tokio::time::timeout(breaks, answer).await;
+            answer.unwrap_or(Err(broken))
         }))
     }
 

@@ -153,6 +153,10 @@ async fn dies(
     death: Death,
 ) -> Option<Result<(gantry_executor::Verdict, bool), String>> {
     let mut polls = u64::MAX;
+    let before = match death {
+        Death::Call { verb, .. } => bench.engine.calls_of(verb).len(),
+        Death::Record(_) | Death::Poll(_) => 0,
+    };
     match death {
         Death::Record(crash) => process.job.journal.crash(crash),
         Death::Poll(count) => polls = count,
@@ -171,23 +175,19 @@ async fn dies(
     };
     // What hangs is dead once it has come to where it hangs; but for a record that was never written, this shows.
     let arrived = async {
-        let before = match death {
-            Death::Call { verb, .. } => bench.engine.calls_of(verb).len(),
-            Death::Record(_) | Death::Poll(_) => 0,
-        };
-        loop {
-            let dead = match death {
-                Death::Record(Crash::After(n)) => bench.records() > process.records_before + n,
-                Death::Record(Crash::Within(_)) => bench.has_torn_record(),
-                Death::Call { verb, nth, .. } => {
-                    bench.engine.calls_of(verb).len() >= before + nth as usize
-                }
-                Death::Record(Crash::Before(_)) | Death::Poll(_) => false,
-            };
-            if dead {
-                return;
+        match death {
+            Death::Record(Crash::After(n)) => {
+                let due = process.records_before + n;
+                while_journal(bench, || bench.records().0 <= due).await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            Death::Record(Crash::Within(_)) => while_journal(bench, || !bench.records().1).await,
+            Death::Call { verb, nth, .. } => {
+                let due = before + nth as usize;
+                while bench.engine.calls_of(verb).len() < due {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            Death::Record(Crash::Before(_)) | Death::Poll(_) => std::future::pending().await,
         }
     };
     tokio::select! {
@@ -197,6 +197,16 @@ async fn dies(
             Ok(None) | Err(_) => None,
         },
         () = arrived => None,
+    }
+}
+
+/// Waits as long as the journal says so; it is read whenever it has grown.
+async fn while_journal(bench: &Bench, holds: impl Fn() -> bool) {
+    while holds() {
+        let len = bench.journal_len();
+        while bench.journal_len() == len {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

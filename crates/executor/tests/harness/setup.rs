@@ -7,7 +7,7 @@ use gantry_job::{
     JobPayload, Variable,
     payload::{GitInfo, Image, JobInfo, RunnerInfo, ServerFeatures, Step},
 };
-use gantry_plan::HostFacts;
+use gantry_plan::{HostFacts, Sources};
 
 use super::{shell, work::Work};
 
@@ -20,6 +20,7 @@ pub(crate) struct Setup {
     pub(crate) payload: JobPayload,
     pub(crate) runner: RunnerConfig,
     pub(crate) flavor: EngineFlavor,
+    pub(crate) sources: Sources,
     /// Local images besides the build image, the helper's and those of services.
     pub(crate) images: Vec<FakeImage>,
     /// Images that can be pulled; the job's own are not local then.
@@ -88,6 +89,7 @@ impl Setup {
             payload,
             runner,
             flavor: EngineFlavor::Docker,
+            sources: Sources::Git,
             images: Vec::new(),
             registry: None,
             image: shell::Image::default(),

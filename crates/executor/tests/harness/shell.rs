@@ -185,17 +185,17 @@ impl Shell {
             return None;
         };
         let after_script = planned.stage == gantry_job::Stage::AfterScript;
-        let all = [
-            JobStatus::Running,
-            JobStatus::Success,
-            JobStatus::Failed,
-            JobStatus::Canceled,
-            JobStatus::TimedOut,
-        ];
-        let status = all.into_iter().find(|status| {
-            let rendered = self.plan.script(work, after_script, *status, mark);
-            rendered.script == script
-        })?;
+        let status = match script.split("CI_JOB_STATUS=").nth(1)?.split('\n').next()? {
+            "success" => JobStatus::Success,
+            "failed" => JobStatus::Failed,
+            "canceled" => JobStatus::Canceled,
+            "timedout" => JobStatus::TimedOut,
+            _ => JobStatus::Running,
+        };
+        let whole = self.plan.script(work, after_script, status, mark).script;
+        if script != whole {
+            return None;
+        }
         let ran = Ran {
             stage: planned.stage.section_name().into_owned(),
             attempt,
