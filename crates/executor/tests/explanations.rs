@@ -38,6 +38,15 @@ fn a_script_killed_for_memory_is_told_the_limit(#[case] code: i64) {
 }
 
 #[test]
+fn a_killed_process_under_a_limit_may_have_run_out_of_memory() {
+    let ending = run(limited(Work::nothing().exits(137)));
+    assert_eq!(*ending.cause(), Cause::ScriptExit { code: 137 });
+    ending.assert_says("possibly out of memory, limit 64 MiB");
+    let ending = run(Setup::script(Work::nothing().exits(137)));
+    ending.assert_never_says("out of memory");
+}
+
+#[test]
 fn without_a_limit_the_host_ran_out_of_memory() {
     let ending = run(Setup::script(Work::nothing().oom().exits(137)));
     assert!(matches!(

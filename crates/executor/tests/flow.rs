@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gantry_container::ContainerStatus;
 use gantry_engine::fake::{Fault, Verb};
 use gantry_executor::Wish;
 use gantry_job::{Cause, JobStatus};
@@ -450,6 +451,51 @@ fn the_time_for_sources_covers_all_attempts_and_their_pauses() {
     );
     assert!(matches!(ending.cause(), Cause::GetSourcesTimeout { .. }));
     assert!(took < Duration::from_secs(40), "{took:?}");
+}
+
+// === What a process may do besides ===
+
+#[test]
+fn a_job_that_nobody_wants_any_more_is_stopped_and_removed() {
+    case(async {
+        let bench = Bench::new(Setup::script(Work::hangs()).git().services());
+        let process = bench.start().await;
+        let life = tokio::time::timeout(Duration::from_secs(5), process.live());
+        life.await.unwrap_err();
+        process.job.stop().await;
+        let running = |bench: &Bench| {
+            let mut all = bench.engine.containers().into_iter();
+            all.any(|found| found.state.status == ContainerStatus::Running)
+        };
+        assert!(!running(&bench));
+        assert!(process.job.remove().await);
+        assert!(bench.left().is_empty(), "{:?}", bench.left());
+    });
+}
+
+#[test]
+fn containers_are_stopped_before_the_verdict_and_removed_after_it() {
+    case(async {
+        let bench = Bench::new(Setup::script(Work::says("hello\n")).git().services());
+        let process = bench.start().await;
+        // Up to the verdict alone.
+        let (_wishes, wishes) = tokio::sync::watch::channel(Wish::Run);
+        process.job.run(wishes.clone()).await.unwrap();
+        let containers = bench.engine.containers();
+        assert_eq!(containers.len(), 4);
+        for container in containers {
+            let state = container.state;
+            assert_eq!(state.status, ContainerStatus::Exited, "{}", state.name);
+        }
+        // Asked again, it says the same and does nothing.
+        bench.engine.clear_calls();
+        let process = bench.start().await;
+        let verdict = process.job.run(wishes).await.unwrap();
+        assert_eq!(verdict.cause, None);
+        assert!(bench.engine.calls().is_empty());
+        assert!(process.job.remove().await);
+        bench.ending(&process, verdict).await.unwrap();
+    });
 }
 
 // === Attempts at sources ===

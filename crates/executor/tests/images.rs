@@ -7,10 +7,13 @@ use gantry_engine::{
     EngineError,
     fake::{FakeImage, Fault, Verb},
 };
-use gantry_job::{Cause, PullFailure};
+use gantry_job::{Cause, PullFailure, payload::Credential};
 use tokio::time::Instant;
 
-use crate::harness::{Bench, Ending, Setup, Work, case, run, setup::BUILD_IMAGE};
+use crate::harness::{
+    Bench, Ending, Setup, Work, case, run,
+    setup::{BUILD_IMAGE, HELPER_IMAGE},
+};
 
 fn by(policies: &[PullPolicy]) -> Setup {
     Setup::script(Work::says("hello\n"))
@@ -197,4 +200,139 @@ fn containers_are_made_from_the_image_that_was_found_and_not_from_its_tag() {
         .iter()
         .find(|call| call.verb == Verb::ContainerCreate && call.subject.ends_with("-build"));
     assert!(create.unwrap().detail.starts_with("alpine@sha256:"));
+}
+
+// === Credentials ===
+
+const PRIVATE: &str = "registry.example.com/team/app:1";
+
+/// The build image is in a private registry.
+fn private() -> Setup {
+    by(&[PullPolicy::Always]).with(|setup| {
+        let image = FakeImage::new(PRIVATE).requiring("robot", "s3cret-pass");
+        setup.registry = Some(vec![image]);
+        setup.payload.image.as_mut().unwrap().name = PRIVATE.to_owned();
+    })
+}
+
+/// `robot` and its password.
+const AUTH: &str = r#"{"auths":{"registry.example.com":{"auth":"cm9ib3Q6czNjcmV0LXBhc3M="}}}"#;
+
+#[test]
+fn credentials_of_a_variable_open_a_private_registry() {
+    let ending = run(private().variable("DOCKER_AUTH_CONFIG", AUTH));
+    ending.assert_success();
+    ending.assert_order(&[
+        "Authenticating with credentials from $DOCKER_AUTH_CONFIG\n",
+        "Pulling docker image registry.example.com/team/app:1 ...\n",
+    ]);
+    ending.assert_never_says("s3cret-pass");
+}
+
+#[test]
+fn credentials_of_the_payload_open_a_private_registry() {
+    let ending = run(private().with(|setup| {
+        setup.payload.credentials = vec![Credential {
+            kind: "registry".to_owned(),
+            url: "registry.example.com".to_owned(),
+            username: "robot".to_owned(),
+            password: "s3cret-pass".into(),
+        }];
+    }));
+    ending.assert_success();
+    ending.assert_says("Authenticating with credentials from job payload (GitLab Registry)\n");
+}
+
+#[test]
+fn a_private_registry_without_credentials_fails_the_job_once() {
+    let ending = run(private());
+    assert!(matches!(ending.cause(), Cause::ImagePull { .. }));
+    assert_eq!(pulls(&ending), 1);
+    ending.assert_never_says("Authenticating");
+    ending.assert_never_says("Preparation failed");
+}
+
+#[test]
+fn credentials_that_cannot_be_read_are_warned_of() {
+    let ending = run(by(&[PullPolicy::Always])
+        .with(|setup| setup.registry = Some(vec![FakeImage::new(BUILD_IMAGE)]))
+        .variable("DOCKER_AUTH_CONFIG", "{\"auths\":"));
+    ending.assert_success();
+    ending.assert_says("WARNING: Failed to resolve credentials from $DOCKER_AUTH_CONFIG: ");
+}
+
+// === The helper's image ===
+
+fn with_helper_image(local: bool, packaged: bool, offered: bool) -> Ending {
+    case(async {
+        let setup = Setup::script(Work::says("hello\n")).git();
+        let bench = Bench::new(setup);
+        if !local {
+            bench.engine.remove_image(HELPER_IMAGE);
+        }
+        if offered {
+            bench
+                .engine
+                .add_registry_image(FakeImage::new(HELPER_IMAGE));
+        }
+        let mut process = bench.start().await;
+        let folder = tempfile::tempdir().unwrap();
+        if packaged {
+            let file = folder.path().join("helper.tar");
+            std::fs::write(&file, "an image").unwrap();
+            process.job.environment.packaged_helper_image = Some(file);
+            bench
+                .engine
+                .add_loadable_image(FakeImage::new(HELPER_IMAGE));
+        }
+        bench.finish(process).await.unwrap()
+    })
+}
+
+fn loads(ending: &Ending) -> usize {
+    let loads = ending.calls.iter();
+    loads.filter(|call| call.verb == Verb::ImageLoad).count()
+}
+
+#[test]
+fn the_helper_image_is_taken_where_it_is_at_hand() {
+    let ending = with_helper_image(true, true, true);
+    ending.assert_success();
+    assert_eq!((loads(&ending), pulls(&ending)), (0, 0));
+    ending.assert_never_says("helper image");
+
+    let ending = with_helper_image(false, true, true);
+    ending.assert_success();
+    assert_eq!((loads(&ending), pulls(&ending)), (1, 0));
+
+    let ending = with_helper_image(false, false, true);
+    ending.assert_success();
+    assert_eq!((loads(&ending), pulls(&ending)), (0, 1));
+    ending.assert_says("Using helper image:  gantry/helper:1\n");
+}
+
+#[test]
+fn a_helper_image_that_is_nowhere_names_the_setting() {
+    let ending = with_helper_image(false, false, false);
+    assert!(matches!(ending.cause(), Cause::ImagePull { .. }));
+    ending.assert_says("ERROR: Job failed");
+    ending.assert_says("set [runners.docker] helper_image to any image with git and a shell");
+}
+
+#[test]
+fn a_helper_image_of_the_configuration_is_shown_with_the_default() {
+    let setup = Setup::script(Work::says("hello\n")).git().with(|setup| {
+        setup.runner.docker.helper_image = Some("my/git:2".to_owned());
+        setup.images.push(FakeImage::new("my/git:2"));
+    });
+    let ending = run(setup);
+    ending.assert_success();
+    ending.assert_says(
+        "Using helper image:  my/git:2  (overridden, default would be  gantry/helper:1 )\n",
+    );
+    let create = ending
+        .calls
+        .iter()
+        .find(|call| call.verb == Verb::ContainerCreate && call.subject.ends_with("-predefined"));
+    assert!(create.unwrap().detail.starts_with("my/git@sha256:"));
 }
