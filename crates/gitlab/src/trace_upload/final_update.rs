@@ -80,9 +80,11 @@ impl<C: JobCalls> TraceUpload<C> {
     }
 
     async fn flush_and_update(&self, verdict: &Verdict) -> Step {
-        if let Flush::Failed(why) = self.flush().await {
-            return Step::Failed(why, None);
-        }
+        let refused = match self.flush().await {
+            Flush::Done => None,
+            Flush::Refused(reason) => Some(reason),
+            Flush::Failed(why) => return Step::Failed(why, None),
+        };
         let extent = TraceExtent::from(*self.source.progress().borrow());
         let update = JobUpdate::finished(verdict, Some(extent));
         let reply = self.calls.update_job(&self.job, &update).await;
@@ -97,7 +99,11 @@ impl<C: JobCalls> TraceUpload<C> {
             }) => Step::Over(FinalOutcome::Delivered),
             UpdateAnswer::Aborted(reason) => Step::Over(FinalOutcome::Closed(reason)),
             UpdateAnswer::Accepted => Step::AskAgain,
-            UpdateAnswer::Rewind => Step::Rewind,
+            // It asks for the log and refuses it: another one has the job by now.
+            UpdateAnswer::Rewind => match refused {
+                Some(reason) => Step::Over(FinalOutcome::Closed(reason)),
+                None => Step::Rewind,
+            },
             UpdateAnswer::Failed(failure) => {
                 Step::Failed(failure.to_string(), failure.server_wait())
             }

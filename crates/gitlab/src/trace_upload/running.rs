@@ -23,8 +23,10 @@ const CORRECTIONS: u32 = 10;
 /// How a flush ended.
 #[derive(Debug)]
 pub(super) enum Flush {
-    /// Everything is sent, or the server does not want it: go on with the update.
+    /// Everything is sent, or the server does not know the job: go on with the update.
     Done,
+    /// The server takes no more of the log: go on with the update, but do not try to mend the log.
+    Refused(AbortReason),
     /// A try is used up.
     Failed(String),
 }
@@ -132,7 +134,8 @@ impl<C: JobCalls> TraceUpload<C> {
                         sleep(interval).await;
                     }
                 }
-                PatchAnswer::NotFound | PatchAnswer::Aborted(_) => return Flush::Done,
+                PatchAnswer::NotFound => return Flush::Done,
+                PatchAnswer::Aborted(reason) => return Flush::Refused(reason),
                 PatchAnswer::Failed(failure) => return Flush::Failed(failure.to_string()),
             }
         }

@@ -108,6 +108,21 @@ async fn a_log_that_never_validates_is_given_up_like_a_failure() {
     assert_eq!(server.finals().len(), 20);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_a_log_and_refuses_it_is_not_asked_again() {
+    let run = Running::start();
+    run.server
+        .script_patches(|_| Some(JobReply::plain(PatchAnswer::Aborted(AbortReason::Forbidden))));
+    run.server
+        .script_updates(|_| Some(JobReply::plain(UpdateAnswer::Rewind)));
+    run.log.write("0123456789");
+    let (end, mut upload) = run.end().await;
+    assert_eq!(end, RunEnd::Aborted(AbortReason::Forbidden));
+    let (outcome, time) = deliver(&mut upload, FinalPolicy::slot(0)).await;
+    assert_eq!(outcome, FinalOutcome::Closed(AbortReason::Forbidden));
+    assert_eq!(time, Duration::ZERO);
+}
+
 /// Scenario 18.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_fails_for_ever_is_tried_as_often_as_configured() {
