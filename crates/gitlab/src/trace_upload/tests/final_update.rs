@@ -111,8 +111,11 @@ async fn a_log_that_never_validates_is_given_up_like_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_a_log_and_refuses_it_is_not_asked_again() {
     let run = Running::start();
-    run.server
-        .script_patches(|_| Some(JobReply::plain(PatchAnswer::Aborted(AbortReason::Forbidden))));
+    run.server.script_patches(|_| {
+        Some(JobReply::plain(PatchAnswer::Aborted(
+            AbortReason::Forbidden,
+        )))
+    });
     run.server
         .script_updates(|_| Some(JobReply::plain(UpdateAnswer::Rewind)));
     run.log.write("0123456789");
