@@ -1,0 +1,128 @@
+//! What outlives a job and what does not (docker-executor §4).
+
+use super::*;
+
+/// Runs two jobs, one after the other, and looks at what the second one finds.
+async fn second_job_finds(host: &Host, look: &str) -> JobLog {
+    let write = host.gitlab.enqueue(&job([
+        "echo kept > /cache/file",
+        "echo kept > /builds/file",
+    ]));
+    let runner = host.start();
+    assert_eq!(host.end_of(write).await.state, ServerJobState::Success);
+    // The first job's number is free only when it is removed.
+    until("the first job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let read = host.gitlab.enqueue(&job([look]));
+    let job = host.end_of(read).await;
+    assert_eq!(job.state, ServerJobState::Success);
+    assert_eq!(runner.count("Removed job from processing list"), 1);
+    let volumes = host.kept_volumes().await;
+    for volume in &volumes {
+        let labels = &volume["Labels"];
+        assert_eq!(labels["com.gitlab.gitlab-runner.type"], "cache");
+        assert_eq!(labels["com.gitlab.gitlab-runner.managed"], "true");
+    }
+    host.finish(runner).await;
+    JobLog::of(&job)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_volume_is_kept_for_the_next_job_and_the_builds_of_a_job_without_sources_are_not() {
+    let Some(host) = Host::new(&Config::new().docker("volumes = [\"/cache\"]")).await else {
+        return;
+    };
+    let log = second_job_finds(
+        &host,
+        "echo cache: $(cat /cache/file) builds: $(cat /builds/file 2>&1 | grep -c kept)",
+    )
+    .await;
+    log.assert_prints("cache: kept builds: 0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_kept_where_the_cache_is_disabled() {
+    let config = Config::new()
+        .docker("volumes = [\"/cache\"]")
+        .docker("disable_cache = true");
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let log = second_job_finds(&host, "ls /cache | wc -l").await;
+    log.assert_prints("0");
+    assert!(host.kept_volumes().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_folder_as_builds_folder_gets_a_folder_per_runner_and_slot() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let builds = host.folder().join("builds");
+    std::fs::create_dir(&builds).expect("a folder");
+    let volumes = format!("volumes = [\"{}:/builds\"]", builds.display());
+    host.configure(&Config::new().docker(&volumes));
+    let work = job(["pwd", "echo x > file"]).file("SETTINGS", "a secret of the job");
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    assert_eq!(job.state, ServerJobState::Success);
+    let slot = format!("{}/0/acme/tools/widget", host.short_token());
+    JobLog::of(&job).assert_prints(&format!("/builds/{slot}"));
+    assert!(builds.join(&slot).join("file").exists());
+    // File variables do not stay on the host.
+    let settings = builds.join(format!("{slot}.tmp/SETTINGS"));
+    assert!(!settings.exists());
+}
+
+#[rstest]
+#[case::form("/a:/b:T", "invalid volume specification")]
+#[case::twice(
+    "/a:/x\", \"/b:/x/",
+    "volume for container path \\\"/x\\\" is already defined"
+)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_volume_fails_once_and_is_named(#[case] volumes: &str, #[case] says: &str) {
+    let config = Config::new().docker(&format!("volumes = [\"{volumes}\"]"));
+    let Some((_, job, log)) = run(&config, &job(["true"])).await else {
+        return;
+    };
+    assert_eq!(job.state, ServerJobState::Failed);
+    log.assert_says(&says.replace('\\', ""));
+    log.assert_never_says("Will be retried");
+}
+
+/// Two jobs of one project at once must not share volumes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_at_once_have_volumes_of_their_own() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let volumes = format!(
+        "volumes = [\"/cache\", \"{}:/witness\"]",
+        host.witness().display()
+    );
+    host.configure(&Config::new().docker(&volumes));
+    let gated = |name: &str| {
+        let mine = format!("echo {name} > /cache/mine; echo {name} >> /witness/begun");
+        let wait = gate("go");
+        job([
+            mine.as_str(),
+            wait.as_str(),
+            "echo mine: $(cat /cache/mine)",
+        ])
+    };
+    let ids = ["a", "b"].map(|name| (name, host.gitlab.enqueue(&gated(name))));
+    let runner = host.start();
+    host.wait_witness("begun", 2).await;
+    host.open_gate("go");
+    for (name, id) in ids {
+        let job = host.end_of(id).await;
+        JobLog::of(&job).assert_prints(&format!("mine: {name}"));
+    }
+    assert_eq!(host.kept_volumes().await.len(), 2);
+    host.finish(runner).await;
+}

@@ -1,0 +1,134 @@
+//! The folder that remembers, and what nobody remembers any more.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn mode(path: &std::path::Path) -> u32 {
+    let meta = std::fs::metadata(path).expect("a file");
+    meta.permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_state_of_jobs_is_readable_by_nobody_else() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let wait = gate("go");
+    let script = ["echo begun >> /witness/script", wait.as_str()];
+    let id = host.gitlab.enqueue(&job(script));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    let mut folders = vec![host.folder().join(".gantry")];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else {
+                assert_eq!(mode(&entry.path()), 0o600, "{}", entry.path().display());
+            }
+        }
+    }
+    host.open_gate("go");
+    host.end_of(id).await;
+    host.finish(runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_one_state_folder_ends_and_names_the_first() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let runner = host.start();
+    host.gitlab.wait_for_requests(Endpoint::RequestJob, 1).await;
+    let mut second = host.start();
+    assert_eq!(second.exit_code().await, 1);
+    second.says(&runner.pid().to_string()).await;
+    host.finish(runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_folder_that_cannot_be_made_ends_the_start_and_names_the_setting() {
+    let config = Config::new().gantry("state_dir = \"/dev/null/state\"");
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let mut runner = host.start();
+    assert_eq!(runner.exit_code().await, 1);
+    runner.says("state_dir").await;
+    runner.says("/dev/null/state").await;
+}
+
+/// A job whose folder is gone belongs to nobody: the next start removes what it made, and nothing of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leftovers_of_a_dead_runner_are_swept_at_start_and_those_of_others_are_not() {
+    let config = Config::new().runner("[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true");
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let script = ["echo begun >> /witness/script", "sleep 1000"];
+    let id = host.gitlab.enqueue(&job(script));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    runner.kill().await;
+    host.gitlab.abort(id);
+    let jobs = host.folder().join(".gantry/jobs");
+    std::fs::remove_dir_all(&jobs).expect("the folder of jobs");
+    let stranger = format!("gantry-end-to-end-stranger-{}", host.short_token());
+    let peer = format!("gantry-end-to-end-peer-{}", host.short_token());
+    for (name, label) in [
+        (&stranger, "gantry.state=0123456789abcdef"),
+        (&peer, "com.gitlab.gitlab-runner.managed=true"),
+    ] {
+        let image = crate::harness::BUSYBOX;
+        let create = ["create", "--name", name, "--label", label, image, "true"];
+        host.docker.run(&create).await;
+    }
+    let runner = host.start();
+    runner.says("removed leftovers of earlier jobs").await;
+    host.finish(runner).await;
+    for name in [&stranger, &peer] {
+        assert!(host.docker.inspect(name).await.is_some(), "{name} is gone");
+        host.docker.run(&["rm", name]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_journal_is_set_aside_and_other_jobs_go_on() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let wait = gate("go");
+    let whole = host.gitlab.enqueue(&job([
+        "echo begun >> /witness/script",
+        wait.as_str(),
+        "exit 4",
+    ]));
+    let damaged = host
+        .gitlab
+        .enqueue(&job(["echo begun >> /witness/damaged", "sleep 1000"]));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    host.wait_witness("damaged", 1).await;
+    runner.kill().await;
+    let folder = format!(".gantry/jobs/{}-{damaged}", host.short_token());
+    let journal = host.folder().join(folder).join("journal");
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    let text = text.replacen("Accepted", "Axxepted", 1);
+    std::fs::write(&journal, text).expect("a journal");
+    host.open_gate("go");
+    let runner = host.start();
+    let job = host.end_of(whole).await;
+    assert_eq!(job.exit_code, Some(4));
+    runner.says("set aside").await;
+    // The containers belong to no known job any more.
+    until("the damaged job's container to go", async || {
+        host.containers("-build").await.is_empty().then_some(())
+    })
+    .await;
+    let aside = host.folder().join(".gantry/aside");
+    assert!(aside.is_dir());
+    std::fs::remove_dir_all(aside).expect("the folder of damaged jobs");
+    host.finish(runner).await;
+}

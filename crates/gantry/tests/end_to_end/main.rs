@@ -1,0 +1,14 @@
+//! The real program against a GitLab stand-in and a real engine.
+//!
+//! `GANTRY_TEST_ENGINE` names the engine (`./dev test` sets it); without it every test says so and returns. Images come from
+//! `./dev images`; no registry is asked. Each test has its own server, configuration, state folder and runner token, so they run side
+//! by side; each ends with [`harness::Host::finish`], which looks for leftovers and for secrets in the runner's log.
+
+mod containers;
+mod durability;
+mod engine;
+mod harness;
+mod protocol;
+mod signals;
+mod sources;
+mod stopping;

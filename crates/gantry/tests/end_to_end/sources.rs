@@ -1,0 +1,403 @@
+//! Sources by git, and what of them and of file variables stays behind (job-lifecycle §4, §2.5).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::harness::{BUSYBOX, Config, Host, JobLog, Runner, Signal, gate, job, until};
+
+/// An image with git in it.
+const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
+
+fn repository(git: &GitHttp) -> Repository {
+    git.repository("acme/tools/widget")
+        .file("README", "one\n")
+        .commit("one")
+        .file("README", "two\n")
+        .executable("run", "#!/bin/sh\necho ran\n")
+        .commit("two")
+        .file("README", "three\n")
+        .commit("three")
+        .branch("side")
+        .file("side", "side")
+        .commit("side")
+        .build()
+}
+
+/// A job on the head of `main`, in an image with git.
+fn on_main<const N: usize>(git: &GitHttp, script: [&str; N]) -> JobBuilder {
+    job(script).image(GIT).git(&repository(git), "main")
+}
+
+async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
+    let id = host.gitlab.enqueue(work);
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    runner.signal(Signal::QUIT);
+    let mut runner = runner;
+    assert_eq!(runner.exit_code().await, 0);
+    let log = JobLog::of(&job);
+    (job, log)
+}
+
+/// Everything in the volumes that the host's jobs left: names, and content that may be read.
+async fn contents_of_kept_volumes(host: &Host) -> String {
+    let mut text = String::new();
+    for volume in host.kept_volumes().await {
+        let mount = format!("{}:/v", volume["Name"].as_str().expect("a name"));
+        let look = "find /v | sort; find /v -type f -exec cat {} +";
+        let arguments = ["run", "--rm", "-v", &mount, BUSYBOX, "sh", "-c", look];
+        text += &host.docker.run(&arguments).await;
+    }
+    text
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_are_fetched_and_fetched_again_into_the_same_volume() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let sha = repository(&git).sha("main").to_owned();
+    let script = [
+        "git rev-parse HEAD",
+        "cat README",
+        "./run",
+        "ls left-behind 2>/dev/null || echo clean",
+        "echo x > left-behind",
+        "mkdir -p .git/hooks; printf '#!/bin/sh\\necho hooked >> /witness/hooked\\n' > .git/hooks/post-checkout; chmod +x .git/hooks/post-checkout",
+        "git config core.fsmonitor 'echo hooked >> /witness/hooked'",
+        "touch .git/index.lock .git/refs/heads/left.lock",
+    ];
+    let (first, log) = run(&host, &on_main(&git, script)).await;
+    assert_eq!(first.state, ServerJobState::Success, "{}", log.text());
+    log.assert_says("Fetching changes with git depth set to 20...");
+    log.assert_says("Initialized empty Git repository in /builds/acme/tools/widget/.git/");
+    log.assert_says("Created fresh repository.");
+    log.assert_says(&format!(
+        "Checking out {} as detached HEAD (ref is main)...",
+        &sha[..8]
+    ));
+    log.assert_says("Skipping Git submodules setup");
+    log.assert_prints(&sha);
+    log.assert_prints("three");
+    log.assert_prints("ran");
+    log.assert_prints("clean");
+
+    let id = host.gitlab.enqueue(&on_main(&git, script));
+    let runner = host.start();
+    let second = host.end_of(id).await;
+    let text = contents_of_kept_volumes(&host).await;
+    host.finish(runner).await;
+    let log = JobLog::of(&second);
+    assert_eq!(second.state, ServerJobState::Success, "{}", log.text());
+    log.assert_says("Reinitialized existing Git repository in /builds/acme/tools/widget/.git/");
+    log.assert_says("Removing left-behind");
+    log.assert_prints("clean");
+    // What the first job planted did not run in the second one's get_sources.
+    assert!(host.witnessed("hooked").is_empty());
+    assert!(text.contains("README"));
+    host.assert_no_secret("the kept volume", &text);
+}
+
+#[rstest]
+#[case::clone("clone", "20", "Fetching changes with git depth set to 20...")]
+#[case::whole_history("fetch", "0", "Fetching changes...")]
+#[case::one_commit("fetch", "1", "Fetching changes with git depth set to 1...")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strategy_and_depth_are_obeyed(
+    #[case] strategy: &str,
+    #[case] depth: &str,
+    #[case] says: &str,
+) {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let script = ["echo commits: $(git rev-list --count HEAD)", "cat README"];
+    let work = on_main(&git, script)
+        .depth(depth.parse().expect("a number"))
+        .variable("GIT_STRATEGY", strategy);
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    let kept = host.kept_volumes().await.len();
+    host.finish(runner).await;
+    let log = JobLog::of(&job);
+    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+    log.assert_says(says);
+    let commits = if depth == "1" { 1 } else { 3 };
+    log.assert_prints(&format!("commits: {commits}"));
+    assert_eq!(kept, usize::from(strategy == "fetch"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_sources_are_fetched_for_strategies_none_and_empty() {
+    let Some(host) = Host::new(&Config::new().concurrent(1)).await else {
+        return;
+    };
+    let git = host.git().await;
+    let script = ["pwd", "ls -A | wc -l"];
+    let with = |strategy| on_main(&git, script).variable("GIT_STRATEGY", strategy);
+    let none = host.gitlab.enqueue(&with("none"));
+    let empty = host.gitlab.enqueue(&with("empty"));
+    let runner = host.start();
+    let none = JobLog::of(&host.end_of(none).await);
+    let empty = JobLog::of(&host.end_of(empty).await);
+    host.finish(runner).await;
+    none.assert_says("Skipping Git repository setup");
+    none.assert_says("Skipping Git checkout");
+    none.assert_says("Skipping Git submodules setup");
+    none.assert_prints("/builds/acme/tools/widget");
+    none.assert_prints("0");
+    empty.assert_says("Skipping Git repository setup and creating an empty build directory");
+    empty.assert_prints("/builds/acme/tools/widget-empty");
+    empty.assert_prints("0");
+    assert!(git.requests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_to_fetch_are_repeated_on_a_cleared_worktree() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let work = on_main(&git, ["cat README"])
+        .variable("GET_SOURCES_ATTEMPTS", "3")
+        .variable("FF_USE_EXPONENTIAL_BACKOFF_STAGE_RETRY", "false");
+    git.fail_next(2, 500);
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    let log = JobLog::of(&job);
+    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+    let retries = log
+        .all
+        .iter()
+        .filter(|line| line.contains("WARNING: Retrying..."));
+    assert_eq!(retries.count(), 2);
+    let sections = log.sections();
+    let cleared = sections.iter().filter(|name| *name == "clear_worktree");
+    assert_eq!(cleared.count(), 1, "{sections:?}");
+    log.assert_prints("three");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_that_cannot_be_fetched_fail_the_job_before_any_script() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    git.only_token("glcbt-another");
+    let work = on_main(&git, ["echo begun >> /witness/script"])
+        .after_script(["echo begun >> /witness/script"]);
+    let (job, log) = run(&host, &work).await;
+    host.assert_nothing_left().await;
+    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(job.failure_reason.as_deref(), Some("script_failure"));
+    assert_eq!(job.exit_code, Some(128));
+    log.assert_says("ERROR: Job failed: exit code 128");
+    assert!(host.witnessed("script").is_empty());
+    host.assert_no_secret("the job's log", &job.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_helper_image_that_a_configuration_names_is_used() {
+    let config = Config::new().docker("helper_image = \"gantry.test/foreign-helper:1\"");
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let git = host.git().await;
+    let (job, log) = run(&host, &on_main(&git, ["cat README"])).await;
+    host.assert_nothing_left().await;
+    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+    log.assert_says("Using helper image:  gantry.test/foreign-helper:1  (overridden,");
+    log.assert_prints("three");
+}
+
+#[rstest]
+#[case::of_the_jobs_choice("$CI_BUILDS_DIR/x/y", None)]
+#[case::outside("/etc", Some("/etc"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_for_sources_must_lie_in_the_builds_folder(
+    #[case] path: &str,
+    #[case] refused: Option<&str>,
+) {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let work = on_main(&git, ["pwd"]).variable("GIT_CLONE_PATH", path);
+    let (job, log) = run(&host, &work).await;
+    host.assert_nothing_left().await;
+    if refused.is_some() {
+        assert_eq!(job.state, ServerJobState::Failed);
+        assert_eq!(
+            job.failure_reason.as_deref(),
+            Some("runner_configuration_error")
+        );
+        log.assert_says("GIT_CLONE_PATH");
+        log.assert_never_says("Will be retried");
+    } else {
+        assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+        log.assert_prints("/builds/x/y");
+    }
+}
+
+/// How a job with a file variable ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Success,
+    Failure,
+    Timeout,
+    Cancel,
+    Abort,
+    Stop,
+    Kill,
+}
+
+#[rstest]
+#[case::success(End::Success)]
+#[case::failure(End::Failure)]
+#[case::timeout(End::Timeout)]
+#[case::cancel(End::Cancel)]
+#[case::abort(End::Abort)]
+#[case::stop_of_the_runner(End::Stop)]
+#[case::death_of_the_runner(End::Kill)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_tokens_nor_file_variables_stay_on_a_kept_volume(#[case] end: End) {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let content = "content of the file variable $x 'y' \"z\" \\n";
+    host.secret(content);
+    let wait = gate("go");
+    let script = [
+        "cat \"$SETTINGS\" > /witness/settings",
+        "echo $SETTINGS",
+        "git fetch origin",
+        "echo begun >> /witness/script",
+        wait.as_str(),
+        if end == End::Failure {
+            "exit 3"
+        } else {
+            "true"
+        },
+    ];
+    let mut work = on_main(&git, script).variable_object(json!({
+        "key": "SETTINGS", "value": content, "public": false, "masked": false, "file": true, "raw": true,
+    }));
+    if end == End::Timeout {
+        work = work.timeout(5);
+    }
+    let id = host.gitlab.enqueue(&work);
+    let mut runner: Runner = host.start();
+    host.wait_witness("script", 1).await;
+    match end {
+        End::Success | End::Failure => host.open_gate("go"),
+        End::Timeout => {}
+        End::Cancel => host.gitlab.cancel(id),
+        End::Abort => host.gitlab.abort(id),
+        End::Stop => {
+            runner.signal(Signal::TERM);
+            assert_eq!(runner.exit_code().await, 0);
+            runner = host.start();
+        }
+        End::Kill => {
+            runner.kill().await;
+            host.open_gate("go");
+            runner = host.start();
+        }
+    }
+    let job = host.end_of(id).await;
+    until("the job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let text = contents_of_kept_volumes(&host).await;
+    host.finish(runner).await;
+    assert!(text.contains("README"), "nothing was kept: {text}");
+    assert!(!text.contains("/SETTINGS"), "{text}");
+    host.assert_no_secret("the kept volume", &text);
+    let written = std::fs::read_to_string(host.witness().join("settings"));
+    assert_eq!(written.expect("what the script read"), content);
+    if end != End::Abort {
+        JobLog::of(&job).assert_prints("/builds/acme/tools/widget.tmp/SETTINGS");
+    }
+}
+
+/// Arguments of all processes of this machine are looked at over and over while a job runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_ever_an_argument_of_a_process_or_an_environment_of_the_helper() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let secret = "a-masked-value-of-the-job-4711";
+    host.secret(secret);
+    let noise = vec![b'x'; 3_000_000];
+    let repository = git.repository("acme/big").file("noise", noise).commit("a");
+    let work = job(["echo begun >> /witness/script", &gate("go")])
+        .git(&repository.build(), "main")
+        .masked("PASSWORD", secret)
+        .file("SETTINGS", secret);
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || {
+            let mut seen = std::collections::HashSet::new();
+            while !over.load(Ordering::Relaxed) {
+                let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+                for process in processes {
+                    if let Ok(line) = std::fs::read(process.path().join("cmdline"))
+                        && !line.is_empty()
+                    {
+                        seen.insert(line);
+                    }
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            seen
+        })
+    };
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    for name in host.containers("-predefined").await {
+        let found = host.docker.inspect(&name).await.expect("a container");
+        host.assert_no_secret("docker inspect of the helper", &found.to_string());
+    }
+    host.open_gate("go");
+    host.end_of(id).await;
+    host.finish(runner).await;
+    over.store(true, Ordering::Relaxed);
+    let seen = watcher.join().expect("a thread");
+    let text: Vec<_> = seen
+        .iter()
+        .map(|line| String::from_utf8_lossy(line).replace('\0', " "))
+        .collect();
+    let text = text.join("\n");
+    assert!(text.contains("gantry-helper"), "nothing was seen:\n{text}");
+    host.assert_no_secret("a process", &text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_finds_its_sources_writable_whatever_its_user() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let git = host.git().await;
+    let work = job(["whoami", "echo more >> README", "touch new", "cat README"])
+        .image("gantry.test/user:1")
+        .git(&repository(&git), "side");
+    let (job, log) = run(&host, &work).await;
+    host.assert_nothing_left().await;
+    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+    log.assert_prints("app");
+    log.assert_prints("more");
+}
