@@ -72,10 +72,11 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: RunArgs) -> Result<ExitCode,
         .load()
         .map_err(|error| CliError::new(error.to_string()))?;
     logging::configure(fixed, &loaded.config);
-    // Two threads are plenty: the work is waiting. Each costs memory for its heap.
+    // This thread and one worker are plenty: the work is waiting. Each thread costs memory for its heap.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .max_blocking_threads(16)
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_secs(1))
         .enable_all()
         .build()?;
     let exit = runtime.block_on(serve(path, loaded, reader, &args, fixed))?;
