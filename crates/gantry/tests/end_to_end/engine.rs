@@ -5,6 +5,8 @@ use tempfile::TempDir;
 
 use crate::harness::{Config, Host, JobLog, Tap, gate, job, until};
 
+mod restart;
+
 /// A host whose runner speaks to the engine through a tap; `None` without an engine on a unix socket.
 async fn tapped() -> Option<(Host, Tap, TempDir)> {
     tapped_with(Config::new()).await

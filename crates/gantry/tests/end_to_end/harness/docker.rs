@@ -22,6 +22,11 @@ impl Docker {
         (!host.is_empty()).then_some(Self { host })
     }
 
+    /// An engine at this endpoint.
+    pub(crate) fn at(host: String) -> Self {
+        Self { host }
+    }
+
     /// Its endpoint, as `host` of a configuration.
     pub(crate) fn host(&self) -> &str {
         &self.host

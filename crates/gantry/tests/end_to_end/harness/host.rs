@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_testkit::{FakeGitLab, GitHttp, JobRecord};
+use gantry_testkit::{FakeGitLab, FakeGitLabBuilder, GitHttp, JobRecord};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -96,7 +96,7 @@ pub(crate) struct Host {
     pub(crate) docker: Docker,
     token: String,
     folder: TempDir,
-    bridge: String,
+    address: String,
     logs: Mutex<Vec<Log>>,
     secrets: Mutex<Vec<String>>,
 }
@@ -110,17 +110,27 @@ impl Host {
     /// The same with a server of one's own making.
     pub(crate) async fn with(
         config: &Config,
-        make: impl FnOnce(gantry_testkit::FakeGitLabBuilder) -> gantry_testkit::FakeGitLabBuilder,
+        make: impl FnOnce(FakeGitLabBuilder) -> FakeGitLabBuilder,
     ) -> Option<Self> {
         let Some(docker) = Docker::of_environment() else {
             skipped("GANTRY_TEST_ENGINE names no engine");
             return None;
         };
         let bridge = docker.bridge().await;
+        Some(Self::on(docker, bridge, config, make).await)
+    }
+
+    /// A host with this engine, under whose `address` containers reach this machine.
+    pub(crate) async fn on(
+        docker: Docker,
+        address: String,
+        config: &Config,
+        make: impl FnOnce(FakeGitLabBuilder) -> FakeGitLabBuilder,
+    ) -> Self {
         let token = format!("glrt-{}", random_word());
         let builder = FakeGitLab::builder()
             .listen(SocketAddr::from(([0, 0, 0, 0], 0)))
-            .host(&bridge)
+            .host(&address)
             .runner_token(&token);
         let host = Self {
             gitlab: make(builder).start().await,
@@ -130,7 +140,7 @@ impl Host {
                 .prefix("gantry-end-to-end-")
                 .tempdir()
                 .expect("a temporary folder"),
-            bridge,
+            address,
             logs: Mutex::default(),
             secrets: Mutex::new(vec![token]),
         };
@@ -138,7 +148,7 @@ impl Host {
         std::fs::create_dir(&witness).expect("a folder in a temporary one");
         open_to_all(&witness);
         host.configure(config);
-        Some(host)
+        host
     }
 
     /// Writes the configuration anew.
@@ -242,7 +252,7 @@ impl Host {
     /// A git server that containers reach.
     pub(crate) async fn git(&self) -> GitHttp {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        GitHttp::start_on(any, Some(&self.bridge)).await
+        GitHttp::start_on(any, Some(&self.address)).await
     }
 
     /// Something that must never be seen outside the job.
