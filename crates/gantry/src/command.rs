@@ -14,7 +14,7 @@ use crate::{
 
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
-        Command::Run(args) => run::run(&cli.logging, args),
+        Command::Run(args) => run::run(&cli.logging, &args),
         Command::Exec(args) => exec::run(&cli.logging, args),
         Command::Plan(args) => plan::run(&args),
         Command::Completion(args) => completion::run(&args),

@@ -150,7 +150,7 @@ pub(crate) fn connect(settings: &EngineSettings) -> Result<SharedEngine, EngineE
             .as_deref()
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default(),
-        &variable,
+        variable,
     )?;
     Ok(Arc::new(HttpEngine::new(endpoint)?))
 }

@@ -187,7 +187,10 @@ fn line_of<R: Serialize>(record: &R, path: &Path) -> Result<Vec<u8>, JournalErro
 ///
 /// # Errors
 /// As [`Journal::open`].
-pub fn read_records<R: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<Vec<R>, JournalError> {
+pub fn read_records<R: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+) -> Result<Vec<R>, JournalError> {
     Ok(parse(bytes, path)?.0)
 }
 

@@ -426,7 +426,9 @@ async fn prepare_job(
                 Ok(plan) => {
                     let record = Record::Planned(Box::new(plan));
                     open.journal.append(&record).await?;
-                    let Record::Planned(plan) = record else { unreachable!("it was just made") };
+                    let Record::Planned(plan) = record else {
+                        unreachable!("it was just made")
+                    };
                     let plan = Arc::new(*plan);
                     open.plan = Some(Arc::clone(&plan));
                     plan

@@ -180,9 +180,9 @@ impl StreamProcessor {
             buffer.extend_from_slice(raw);
             let masks = Arc::clone(&self.masks);
             let mut seen = 0;
-            let taken = masks
-                .marks
-                .scan(&buffer, false, |piece| seen += u32::from(piece == Piece::StartMark));
+            let taken = masks.marks.scan(&buffer, false, |piece| {
+                seen += u32::from(piece == Piece::StartMark)
+            });
             self.start_marks += seen;
             self.count(&buffer[..taken]);
             taken

@@ -114,7 +114,8 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: ExecArgs) -> Result<ExitCode
     }
     let folder = std::env::current_dir()
         .map_err(|error| CliError::new(format!("the current folder cannot be read: {error}")))?;
-    let project = Project::find(&folder, args.file.as_deref()).map_err(no_project)?;
+    let project =
+        Project::find(&folder, args.file.as_deref()).map_err(|error| no_project(&error))?;
     let pipeline =
         gantry_pipeline::parse_bytes(&project.name, &project.bytes).map_err(bad_pipeline)?;
     warn(&pipeline.warnings);
@@ -177,7 +178,9 @@ async fn exec(
         },
         stop,
     };
-    let report = gantry_local::run(setup).await.map_err(not_started)?;
+    let report = gantry_local::run(setup)
+        .await
+        .map_err(|error| not_started(&error))?;
     if report.stop == Stop::Now {
         let text = "left at once: containers, networks and volumes of this run may still be there; the next `gantry exec` removes them";
         // Nobody is left to tell that stderr is closed.
@@ -266,20 +269,20 @@ fn bad_pipeline(error: PipelineError) -> CliError {
     CliError::Report(error.into())
 }
 
-fn no_project(error: ProjectError) -> CliError {
-    let hint = match &error {
+fn no_project(error: &ProjectError) -> CliError {
+    let hint = match error {
         ProjectError::NoRepository { .. } => {
             "change to a folder of the repository whose pipeline is to run, or make this one a repository with `git init`"
         }
         ProjectError::NoFile { .. } => "write one, or name another file with --file",
-        _ => return failed(&error),
+        _ => return failed(error),
     };
-    failed(&error).hint(hint)
+    failed(error).hint(hint)
 }
 
-fn not_started(error: RunError) -> CliError {
-    let plain = failed(&error);
-    match &error {
+fn not_started(error: &RunError) -> CliError {
+    let plain = failed(error);
+    match error {
         RunError::Engine { error, .. } => match error {
             EngineError::Unreachable { message, .. } if message.contains("ermission denied") => {
                 plain.hint("your user may not use the socket: join the group that owns it (often `docker`), or use an engine of your own, such as rootless Podman")

@@ -31,7 +31,7 @@ pub(crate) struct RunArgs {
     /// Folder to work in
     #[arg(short = 'd', long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
-    /// What SIGTERM and SIGINT do with running jobs; wins over [gantry] on_stop
+    /// What SIGTERM and SIGINT do with running jobs; wins over `on_stop` in the config
     #[arg(long, value_name = "WHAT")]
     on_stop: Option<OnStopArg>,
     /// Accepted for GitLab Runner's scripts; service management has no use for it here
@@ -57,7 +57,7 @@ enum OnStopArg {
     Detach,
 }
 
-pub(crate) fn run(logging_args: &LoggingArgs, args: RunArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn run(logging_args: &LoggingArgs, args: &RunArgs) -> Result<ExitCode, CliError> {
     let fixed = logging::start(logging_args, false);
     if let Some(dir) = &args.working_directory {
         std::env::set_current_dir(dir)

@@ -183,7 +183,11 @@ fn an_output_limit_of_1_kib_cuts_the_log_says_so_and_consumes_the_rest() {
         (more.consumed, more.start_marks),
         (raw.len() as u64 + 10, 1)
     );
-    assert_eq!(trace.position("c1", Stream::Stdout).start_marks, 1, "recorded at once");
+    assert_eq!(
+        trace.position("c1", Stream::Stdout).start_marks,
+        1,
+        "recorded at once"
+    );
     trace.infoln("Job succeeded");
     trace.close_source("c1").unwrap();
     trace.finish().unwrap();
