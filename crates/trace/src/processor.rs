@@ -181,7 +181,7 @@ impl StreamProcessor {
             let masks = Arc::clone(&self.masks);
             let mut seen = 0;
             let taken = masks.marks.scan(&buffer, false, |piece| {
-                seen += u32::from(piece == Piece::StartMark)
+                seen += u32::from(piece == Piece::StartMark);
             });
             self.start_marks += seen;
             self.count(&buffer[..taken]);

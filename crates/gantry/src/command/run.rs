@@ -79,7 +79,7 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: &RunArgs) -> Result<ExitCode
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .enable_all()
         .build()?;
-    let exit = runtime.block_on(serve(path, loaded, reader, &args, fixed))?;
+    let exit = runtime.block_on(serve(path, loaded, reader, args, fixed))?;
     // Jobs that are left running must not be waited for.
     runtime.shutdown_background();
     Ok(match exit {

@@ -4,6 +4,9 @@
 //! `./dev images`; no registry is asked. Each test has its own server, configuration, state folder and runner token, so they run side
 //! by side; each ends with [`harness::Host::finish`], which looks for leftovers and for secrets in the runner's log.
 
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 mod containers;
 mod durability;
 mod engine;

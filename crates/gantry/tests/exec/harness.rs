@@ -113,7 +113,7 @@ impl Repository {
     }
 
     pub(crate) fn exec_in(&self, folder: &Path, arguments: &[&str]) -> Done {
-        Done::of(self.command(folder, arguments).output().unwrap())
+        Done::of(&self.command(folder, arguments).output().unwrap())
     }
 
     /// `gantry exec` in the root, on its way.
@@ -291,7 +291,7 @@ impl Drop for Running {
 }
 
 impl Done {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -5,6 +5,7 @@
 //! ends with a look for leftovers.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod command_line;
 mod harness;
