@@ -11,7 +11,7 @@
 //! | `prepare`, `images`, `lanes` | images, volumes, network, services, side by side |
 //! | `directories`, `tools` | uploads into volumes |
 //! | `script`, `start`, `follow`, `stop` | user scripts in the build container |
-//! | `helper` | helper container and its agent |
+//! | `helper`, `helper_stages` | helper container and its agent; its stages |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `cleanup` | stopping and removal |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
@@ -26,6 +26,7 @@ mod explain;
 mod flow;
 mod follow;
 mod helper;
+mod helper_stages;
 mod images;
 mod lanes;
 mod prepare;

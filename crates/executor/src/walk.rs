@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use gantry_agent::{ClearWorktreeRequest, StageRequest};
-use gantry_container::{ContainerState, ContainerStatus, EngineFlavor};
+use gantry_agent::StageRequest;
+use gantry_container::{ContainerState, ContainerStatus};
 use gantry_engine::EngineError;
 use gantry_job::{Cause, Stage};
 use gantry_journal::Journal;
@@ -38,8 +38,6 @@ const CRASH_LIMIT: u32 = 3;
 const CREATE_TRIES: u32 = 5;
 /// Tries of removing it between two stages.
 const REMOVE_TRIES: u32 = 3;
-/// Bound of the clean-up stage after a hard end.
-const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A job ready to run, new or taken up again.
 pub struct Job {
@@ -69,9 +67,9 @@ pub(crate) struct Walk {
     pub(crate) build: Option<String>,
     /// The build container's start, begun while sources are fetched.
     pub(crate) early: Option<EarlyStart>,
-    helper: Option<Helper>,
+    pub(crate) helper: Option<Helper>,
     flow: Flow,
-    progress: Progress,
+    pub(crate) progress: Progress,
 }
 
 impl Job {
@@ -379,7 +377,7 @@ impl Walk {
         }
     }
 
-    fn section_starts(&self, index: usize, attempt: u32, stage: &Stage) {
+    pub(crate) fn section_starts(&self, index: usize, attempt: u32, stage: &Stage) {
         if self.flow.shows() {
             let key = format!("stage{index}.{attempt}:start");
             let (name, title) = (stage.section_name(), stage.title());
@@ -387,7 +385,7 @@ impl Walk {
         }
     }
 
-    fn section_ends(&self, index: usize, attempt: u32, stage: &Stage) {
+    pub(crate) fn section_ends(&self, index: usize, attempt: u32, stage: &Stage) {
         let key = format!("stage{index}.{attempt}:end");
         let name = stage.section_name();
         self.context.trace.section_end_once(&key, &name);
@@ -406,186 +404,6 @@ impl Walk {
         self.context
             .trace
             .line_once("after-script-failed", Level::Warning, &text);
-    }
-
-    /// `get_sources` with its attempts, each a section of its own (job-lifecycle §4.7). `attempt` is the one to begin with, and
-    /// then the one whose section is open.
-    async fn sources(
-        &mut self,
-        index: usize,
-        planned: &PlannedStage,
-        request: &StageRequest,
-        attempt: &mut u32,
-    ) -> Result<StageEnd, ExecutorError> {
-        let context = self.context.clone();
-        let stage = &planned.stage;
-        let limits = &context.plan.limits;
-        let limit = limits
-            .get_sources
-            .map(|limit| (Instant::now() + limit, StopReason::GetSourcesTimeout));
-        let control = self.control.clone();
-        let mut next = std::mem::replace(attempt, 1);
-        loop {
-            if next == 2 {
-                let stop = stop_or_limit(&control, limit);
-                match self.clear_worktree(index, stop).await? {
-                    StageEnd::Succeeded => {}
-                    // A failure here counts as the attempt.
-                    StageEnd::Failed(_) if next < planned.attempts => {
-                        next += 1;
-                        context.step(index, next, Step::Began).await?;
-                    }
-                    end => return Ok(end),
-                }
-            }
-            *attempt = next;
-            self.section_starts(index, next, stage);
-            let stop = stop_or_limit(&control, limit);
-            let id = format!("{}/{next}", stage.section_name());
-            let end = self.helper_stage(&id, stage, request, stop).await?;
-            if !matches!(end, StageEnd::Failed(_)) || next >= planned.attempts {
-                return Ok(end);
-            }
-            self.section_ends(index, next, stage);
-            let key = format!("stage{index}.{next}:retry");
-            context.trace.line_once(&key, Level::Warning, "Retrying...");
-            let wait = limits
-                .retry_waits
-                .get(next as usize - 1)
-                .or(limits.retry_waits.last())
-                .copied()
-                .unwrap_or_default();
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                reason = stop_or_limit(&control, limit) => return Ok(StageEnd::Stopped(reason)),
-            }
-            next += 1;
-            context.step(index, next, Step::Began).await?;
-        }
-    }
-
-    /// Before the second attempt. A new process asks for it again: the agent knows whether it was done.
-    async fn clear_worktree(
-        &mut self,
-        index: usize,
-        stop: impl Future<Output = StopReason>,
-    ) -> Result<StageEnd, ExecutorError> {
-        let trace = self.context.trace.clone();
-        let clear = Stage::ClearWorktree;
-        let (start, end) = (
-            format!("stage{index}:clear:start"),
-            format!("stage{index}:clear:end"),
-        );
-        trace.section_start_once(&start, &clear.section_name(), &clear.title());
-        let request = StageRequest::ClearWorktree(ClearWorktreeRequest {
-            project_dir: self.context.plan.directories.project.clone().into(),
-        });
-        let result = self
-            .helper_stage("clear_worktree/1", &clear, &request, stop)
-            .await;
-        trace.section_end_once(&end, &clear.section_name());
-        result
-    }
-
-    /// The clean-up: after every end, with its own bound instead of the job's.
-    async fn cleanup_stage(
-        &mut self,
-        stage: &Stage,
-        request: &StageRequest,
-    ) -> Result<StageEnd, ExecutorError> {
-        let bound = async {
-            tokio::time::sleep(CLEANUP_LIMIT).await;
-            StopReason::JobTimeout
-        };
-        let id = format!("{}/1", stage.section_name());
-        let end = self.helper_stage(&id, stage, request, bound).await;
-        match &end {
-            Ok(StageEnd::Succeeded) => {}
-            Ok(end) => tracing::warn!(
-                job = self.context.plan.job_id,
-                ?end,
-                "file variables may be left on a volume"
-            ),
-            Err(error) => {
-                tracing::warn!(job = self.context.plan.job_id, %error, "file variables may be left on a volume");
-            }
-        }
-        end
-    }
-
-    async fn helper_stage(
-        &mut self,
-        id: &str,
-        stage: &Stage,
-        request: &StageRequest,
-        stop: impl Future<Output = StopReason>,
-    ) -> Result<StageEnd, ExecutorError> {
-        tokio::pin!(stop);
-        if self.helper.is_none() {
-            let started = tokio::select! {
-                started = self.start_helper() => started?,
-                reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
-            };
-            self.helper = Some(started);
-        }
-        let stopping = self.take_stopping();
-        match &mut self.helper {
-            Some(helper) => helper.run(id, stage, request, stopping, stop).await,
-            None => Ok(StageEnd::Succeeded),
-        }
-    }
-
-    /// Starts the helper; the build container is created first, because creating it may reset a volume's mode (engine-mechanics
-    /// §a), and directories are made while the helper starts.
-    async fn start_helper(&mut self) -> Result<Helper, ExecutorError> {
-        let mut adopt = self.progress.resumed > 0;
-        let mut pause = Duration::from_millis(200);
-        loop {
-            match self.try_start_helper(adopt).await {
-                // An engine that is away is waited for, as long as the stage has time.
-                Err(ExecutorError::Job(cause @ Cause::EngineUnreachable { .. })) => {
-                    tracing::warn!(job = self.context.plan.job_id, reason = %cause.message(), "the helper is started again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                    adopt = true;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn try_start_helper(&mut self, adopt: bool) -> Result<Helper, ExecutorError> {
-        let (build, _) = self.build_container().await?;
-        let context = self.context.clone();
-        let Some(prepared) = &self.prepared else {
-            return Err(Cause::Internal {
-                message: "not prepared".to_owned(),
-            }
-            .into());
-        };
-        let image = prepared.helper_image.clone().unwrap_or_default();
-        let (helper, made) = tokio::join!(
-            Helper::start(
-                &context,
-                &image,
-                &prepared.service_hosts,
-                self.progress.resumed,
-                adopt
-            ),
-            self.directories
-                .ensure(&context, &prepared.build_image, &build),
-        );
-        made?;
-        let helper = helper?;
-        self.directories
-            .ensure_running(&context, helper.container())
-            .await?;
-        // Podman resets volumes at a first start, so there the build container comes after the sources as in the plan.
-        let docker = context.facts.flavor == EngineFlavor::Docker;
-        if docker && !prepared.build_entrypoint && self.early.is_none() && !self.script_begun() {
-            self.early = Some(EarlyStart::begin(&context, &build));
-        }
-        Ok(helper)
     }
 
     /// The build container: the one in use, one an earlier process made, or a new one. Returns its ID and last start time.
@@ -647,7 +465,7 @@ impl Walk {
     }
 
     /// Whether a script stage has begun, now or in an earlier process.
-    fn script_begun(&self) -> bool {
+    pub(crate) fn script_begun(&self) -> bool {
         let stages = &self.context.plan.stages;
         stages.iter().enumerate().any(|(index, planned)| {
             matches!(planned.work, StageWork::Script(_))

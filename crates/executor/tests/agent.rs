@@ -12,7 +12,7 @@ use tokio::{io::AsyncReadExt, time::Instant};
 use crate::harness::{
     Bench, Ending, Setup, Work, case,
     deaths::{Course, Death, survive, the_same},
-    run,
+    run, with_faults,
 };
 
 fn with_sources() -> Setup {
@@ -25,14 +25,6 @@ fn helper_of(engine: &FakeEngine) -> String {
         .into_iter()
         .find(|container| container.state.name.ends_with("-predefined"));
     helper.unwrap().state.name
-}
-
-fn with_faults(setup: Setup, faults: impl FnOnce(&Bench)) -> Ending {
-    case(async {
-        let bench = Bench::new(setup);
-        faults(&bench);
-        bench.run_to_end().await
-    })
 }
 
 #[test]

@@ -13,3 +13,8 @@ mod explanations;
 mod flow;
 mod harness;
 mod images;
+mod prepare;
+mod refusals;
+mod sources;
+mod streams;
+mod timeouts;
