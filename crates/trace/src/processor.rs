@@ -225,24 +225,25 @@ impl StreamProcessor {
             &joined
         };
         let masks = Arc::clone(&self.masks);
+        // The last place where nothing is open, and the start marks up to it: those behind it come again after a restart.
         let mut last_break = None;
         let taken = masks.phrases.scan(buffer, whole, |piece| {
             if let Piece::Raw { bytes, end } = piece
                 && let Some(at) = memchr::memrchr(b'\n', bytes)
             {
-                last_break = Some(end - bytes.len() + at + 1);
+                last_break = Some((end - bytes.len() + at + 1, self.start_marks));
             }
             self.start_marks += u32::from(piece == Piece::StartMark);
             self.transform(&masks, piece.text(), stamp, out);
         });
         let mut from = 0;
-        if let (Some(place), true) = (last_break, self.lines.is_some()) {
+        if let (Some((place, marks)), true) = (last_break, self.lines.is_some()) {
             self.count(&buffer[..place]);
             from = place;
             self.consumed = Consumed {
                 bytes: self.scanned,
                 checksum: self.scanned_checksum.clone().finalize(),
-                state: StreamState::line_start(self.start_marks),
+                state: StreamState::line_start(marks),
             };
         }
         self.count(&buffer[from..taken]);
@@ -277,7 +278,6 @@ impl StreamProcessor {
             let force = self.scanned - self.consumed.bytes > LONGEST_UNCONSUMED;
             lines.end_push(force, out);
             if lines.has_pending() {
-                self.consumed.state.start_marks = self.start_marks;
                 return;
             }
         }

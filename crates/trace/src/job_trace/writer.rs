@@ -308,10 +308,14 @@ impl Writer {
         let Some(cursor) = self.spool.stream(source, stream) else {
             return Position::default();
         };
+        // Marks that are found but not consumed yet count here, and are found again after a restart.
+        let live = self
+            .find(source, stream)
+            .map(|at| self.streams[at].processor.start_marks());
         Position {
             consumed: cursor.consumed.bytes,
             raw_checksum: cursor.consumed.checksum,
-            start_marks: cursor.consumed.state.start_marks(),
+            start_marks: live.unwrap_or(cursor.consumed.state.start_marks()),
             closed: cursor.closed,
         }
     }

@@ -391,7 +391,11 @@ impl Host {
             "label=com.gitlab.gitlab-runner.runner.id={}",
             self.short_token()
         );
-        let arguments = ["volume", "ls", "--quiet", "--filter", &filter];
+        // Temporary ones may still be on their way out.
+        let reusable = "label=com.gitlab.gitlab-runner.reusable=true";
+        let arguments = [
+            "volume", "ls", "--quiet", "--filter", &filter, "--filter", reusable,
+        ];
         let mut found = Vec::new();
         for name in self.docker.lines(&arguments).await {
             found.extend(self.docker.inspect(&name).await);
