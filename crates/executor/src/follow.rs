@@ -127,6 +127,7 @@ impl<'a> Run<'a> {
         let mut end = RunEnd::default();
         let mut live = live;
         loop {
+            let attached = live.is_some();
             let streams = match live.take() {
                 Some(streams) => streams,
                 None => match self.take_up(&mut stop, &mut stopping, &mut end.gap).await? {
@@ -151,7 +152,12 @@ impl<'a> Run<'a> {
                 .await?;
             match turn {
                 Turn::Ended { exit_code } => {
-                    self.context.close_output(self.id).await?;
+                    if attached {
+                        self.context.close_output(self.id).await?;
+                    } else {
+                        // Engines end a log that is followed with its container, however far behind its reader is.
+                        self.replay_if_there().await?;
+                    }
                     end.exit_code = exit_code;
                     break;
                 }
@@ -417,6 +423,14 @@ impl<'a> Run<'a> {
             }
         }
         self.context.close_output(self.id).await
+    }
+
+    /// As [`Self::replay`], for a log that was followed to its end already; one that is gone by now has been read.
+    async fn replay_if_there(&self) -> Result<(), ExecutorError> {
+        match self.context.engine.container_inspect(self.id).await {
+            Ok(None) => self.context.close_output(self.id).await,
+            Ok(Some(_)) | Err(_) => self.replay().await,
+        }
     }
 
     async fn replay_once(&self) -> Result<Result<(), EngineError>, ExecutorError> {

@@ -180,7 +180,7 @@ impl Helper {
             }
             let why = match turn {
                 Ok((exit_code, error)) => {
-                    self.context.close_output(&self.source(id)).await?;
+                    self.context.close_output(&Self::source(id)).await?;
                     return Ok(end_of(stage, exit_code, error, stopped));
                 }
                 Err(Broken::Fatal(error)) => return Err(error),
@@ -221,7 +221,7 @@ impl Helper {
         stop: &mut (impl Future<Output = StopReason> + Unpin),
         stopped: &mut Option<StopReason>,
     ) -> Result<(i32, Option<String>), Broken> {
-        let source = self.source(id);
+        let source = Self::source(id);
         let mut connection = tokio::select! {
             connection = self.connect() => connection?,
             reason = &mut *stop, if stopped.is_none() => {
@@ -405,7 +405,7 @@ impl Helper {
     }
 
     /// The trace's source key of a stage's output.
-    fn source(&self, id: &str) -> String {
+    pub(crate) fn source(id: &str) -> String {
         format!("helper:{id}")
     }
 }

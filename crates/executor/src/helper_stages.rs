@@ -6,7 +6,7 @@ use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::EngineFlavor;
 use gantry_job::{Cause, Stage};
 use gantry_plan::PlannedStage;
-use gantry_trace::Level;
+use gantry_trace::{Level, Stream};
 use tokio::time::Instant;
 
 use crate::{
@@ -127,7 +127,47 @@ impl Walk {
         end
     }
 
+    /// One stage of the helper. A helper that was lost before it said a word of this stage is replaced, once: it went away between
+    /// two stages, and the clean-up of all must not fail for it (docker-executor §14, scenario 81).
     async fn helper_stage(
+        &mut self,
+        id: &str,
+        stage: &Stage,
+        request: &StageRequest,
+        stop: impl Future<Output = StopReason>,
+    ) -> Result<StageEnd, ExecutorError> {
+        tokio::pin!(stop);
+        let end = self
+            .helper_stage_once(id, stage, request, stop.as_mut())
+            .await;
+        let source = Helper::source(id);
+        let trace = &self.context.trace;
+        let heard = [Stream::Stdout, Stream::Stderr]
+            .iter()
+            .any(|stream| trace.position(&source, *stream).consumed > 0);
+        match (end, &self.context.plan.helper) {
+            (Err(ExecutorError::Job(Cause::HelperLost { message, .. })), Some(helper))
+                if !heard =>
+            {
+                tracing::warn!(
+                    job = self.context.plan.job_id,
+                    reason = message,
+                    "the helper is replaced"
+                );
+                // What cannot be removed is named by the start that follows.
+                self.context
+                    .engine
+                    .container_remove(&helper.name)
+                    .await
+                    .ok();
+                self.helper = None;
+                self.helper_stage_once(id, stage, request, stop).await
+            }
+            (end, _) => end,
+        }
+    }
+
+    async fn helper_stage_once(
         &mut self,
         id: &str,
         stage: &Stage,

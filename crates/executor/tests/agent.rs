@@ -55,6 +55,23 @@ fn a_connection_that_ends_cleanly_at_any_byte_loses_and_doubles_no_output() {
 }
 
 #[test]
+fn a_helper_that_is_gone_between_two_stages_is_replaced() {
+    for killed in [true, false] {
+        let script = Work::says("hello\n").does(move |world| {
+            let helper = helper_of(&world.engine);
+            if killed {
+                world.engine.kill_container(&helper);
+            } else {
+                world.engine.vanish_container(&helper);
+            }
+        });
+        let ending = run(Setup::script(script).git());
+        ending.assert_success();
+        assert_eq!(ending.helped, ["get_sources/1", "cleanup_file_variables/1"]);
+    }
+}
+
+#[test]
 fn a_request_that_arrives_in_part_is_sent_again() {
     let undisturbed = run(with_sources());
     for bytes in [0, 5, 60, 200, 1000] {

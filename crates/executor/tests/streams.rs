@@ -46,6 +46,25 @@ fn an_attach_that_ends_cleanly_at_any_byte_while_the_container_runs_loses_no_out
     }
 }
 
+/// An engine ends a log that is followed with its container, however far behind the reader is (Docker 20.10).
+#[test]
+fn a_followed_log_that_ends_too_early_loses_no_output() {
+    let undisturbed = run(talks());
+    for bytes in 0..180 {
+        let ending = with_faults(talks(), |bench| {
+            bench
+                .engine
+                .fault(Verb::ContainerAttach, 1, Fault::CutOutput(1));
+            bench
+                .engine
+                .fault(Verb::ContainerLogs, 1, Fault::EndOutput(bytes));
+        });
+        if let Err(fault) = the_same(&undisturbed, &ending) {
+            panic!("log ended after {bytes} bytes: {fault}");
+        }
+    }
+}
+
 #[test]
 fn an_attach_that_stalls_loses_no_output() {
     let undisturbed = run(talks());
