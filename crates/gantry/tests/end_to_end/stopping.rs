@@ -186,9 +186,10 @@ async fn a_job_refused_at_its_acceptance_is_forgotten() {
     let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
-    host.gitlab
-        .fault(Fault::on(Endpoint::UpdateJob).nth(1).status(403));
     let refused = host.gitlab.enqueue(&sleeper());
+    // Both jobs are confirmed side by side, so the first call may be the other's.
+    let fault = Fault::on(Endpoint::UpdateJob).job(refused);
+    host.gitlab.fault(fault.nth(1).status(403));
     let next = host.gitlab.enqueue(&job(["true"]));
     let runner = host.start();
     host.end_of(next).await;
@@ -228,7 +229,7 @@ async fn the_time_of_a_job_ends_it_without_after_script() {
     let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
-    let id = host.gitlab.enqueue(&sleeper().timeout(3));
+    let id = host.gitlab.enqueue(&sleeper().timeout(8));
     let runner = host.start();
     let job = host.end_of(id).await;
     host.finish(runner).await;
@@ -238,7 +239,7 @@ async fn the_time_of_a_job_ends_it_without_after_script() {
     log.assert_says(
         "WARNING: step_script could not run to completion because the timeout was exceeded.",
     );
-    log.assert_says("ERROR: Job failed: execution took longer than 3s seconds");
+    log.assert_says("ERROR: Job failed: execution took longer than 8s seconds");
     assert_eq!(host.witnessed("script"), ["begun"]);
     assert!(host.witnessed("after").is_empty());
 }

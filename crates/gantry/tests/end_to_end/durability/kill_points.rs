@@ -123,10 +123,18 @@ async fn kill(host: &Host, runner: Runner, git: &GitHttp, id: i64, at: At) {
     a_moment(&format!("{at:?}")).await;
     runner.kill().await;
     host.gitlab.heal();
-    if matches!(at, At::HandedOut) {
-        // A real server takes a job back that nobody confirms.
-        host.gitlab.reclaim(id);
-    }
+}
+
+/// Waits for the end of a job on a server that takes a job back which nobody confirms, as real ones do.
+async fn end_of_unconfirmed(host: &Host, id: i64) -> JobRecord {
+    until("the end of the job", async || {
+        let job = host.gitlab.job(id);
+        if job.state == ServerJobState::HandedOut && host.job_folders().is_empty() {
+            host.gitlab.reclaim(id);
+        }
+        job.state.is_final().then_some(job)
+    })
+    .await
 }
 
 #[rstest]
@@ -161,7 +169,7 @@ async fn a_job_goes_on_when_its_runner_is_killed(#[case] at: At) {
     let id = host.gitlab.enqueue(&talkative());
     kill(&host, host.start(), &git, id, at).await;
     let runner = host.start();
-    let job = host.end_of(id).await;
+    let job = end_of_unconfirmed(&host, id).await;
     host.finish(runner).await;
     assert_ended_as_if_nothing_had_happened(&host, &job, reference().await);
 }
@@ -352,7 +360,7 @@ async fn a_jobs_time_limit_is_no_longer_for_a_restart() {
         return;
     };
     let script = ["echo begun >> /witness/script", "sleep 1000"];
-    let id = host.gitlab.enqueue(&job(script).timeout(4));
+    let id = host.gitlab.enqueue(&job(script).timeout(10));
     let runner = host.start();
     host.wait_witness("script", 1).await;
     let deadline = until("the acceptance", async || {
@@ -372,5 +380,111 @@ async fn a_jobs_time_limit_is_no_longer_for_a_restart() {
     let job = host.end_of(id).await;
     host.finish(runner).await;
     assert_eq!(job.failure_reason.as_deref(), Some("job_execution_timeout"));
-    JobLog::of(&job).assert_says("execution took longer than 4s seconds");
+    JobLog::of(&job).assert_says("execution took longer than 10s seconds");
+}
+
+/// Half a secret was printed when the runner died: nothing of it may reach the log, then or later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_printed_in_two_halves_is_masked_over_a_death() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let secret = "correct-horse-battery-staple";
+    host.secret(secret);
+    let wait = gate("go");
+    let script = [
+        "printf 'secret: correct-horse-b'",
+        "echo begun >> /witness/script",
+        &wait,
+        "echo attery-staple",
+        "printf 'no secret: correct-horse'",
+    ];
+    let work = job(script).masked("PASSWORD", secret).raw("QUIET", "yes");
+    // Without the echo of commands, which hold the halves.
+    let work = work.set(
+        "/steps/0/script",
+        serde_json::json!([script.join("\n").replace('\'', "\"")]),
+    );
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    runner.kill().await;
+    host.open_gate("go");
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    let log = JobLog::of(&job);
+    log.assert_says("secret: [MASKED]");
+    log.assert_says("no secret: correct-horse");
+    log.assert_never_says("attery");
+    assert_eq!(host.witnessed("script"), ["begun"]);
+}
+
+/// Without timestamps the log is the script's output byte for byte; the death falls into the middle of a line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_a_death_falls_into_is_whole_without_timestamps_too() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let wait = gate("go");
+    let script = [
+        "printf 'first half'",
+        "echo begun >> /witness/script",
+        &wait,
+        "printf ', second half'; echo; printf 'progress 1%%\\rprogress 2%%\\r'; printf 'end'",
+    ];
+    let work = job([script.join("\n").as_str()]).variable("FF_TIMESTAMPS", "false");
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    let half = |job: &JobRecord| job.log().contains("first half");
+    host.gitlab.wait_for(id, "half printed", half).await;
+    runner.kill().await;
+    let runner = host.start();
+    host.open_gate("go");
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    let log = job.log();
+    assert!(
+        log.contains("first half, second half\nprogress 1%\rprogress 2%\rend"),
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("half").count(),
+        3,
+        "the echo of the command has one: {log}"
+    );
+}
+
+/// As much as a script can print, while the runner dies twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fast_log_of_many_megabytes_is_whole_after_two_deaths() {
+    let Some(host) = Host::new(&Config::new().runner("output_limit = 100000")).await else {
+        return;
+    };
+    let lines = 200_000;
+    let line = "z".repeat(80);
+    let say = format!(
+        "awk 'BEGIN {{ for (i = 1; i <= {lines}; i++) {{ print i, \"{line}\"; \
+         if (i % 20000 == 0) print i >> \"/witness/progress\"; fflush(\"/witness/progress\") }} }}'"
+    );
+    let id = host.gitlab.enqueue(&job([say.as_str(), "exit 3"]));
+    for progress in [2, 6] {
+        let runner = host.start();
+        host.wait_witness("progress", progress).await;
+        runner.kill().await;
+    }
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    assert_eq!(job.exit_code, Some(3));
+    host.gitlab.assert_patches(id);
+    let log = JobLog::of(&job);
+    let mut expected = 1;
+    for printed in log.stdout.iter().filter(|printed| printed.ends_with("zzz")) {
+        assert_eq!(*printed, format!("{expected} {line}"));
+        expected += 1;
+    }
+    let tail = &log.all[log.all.len().saturating_sub(12)..];
+    assert_eq!(expected, lines + 1, "{tail:#?}");
 }
