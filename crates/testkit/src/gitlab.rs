@@ -31,7 +31,7 @@ pub use job::{JobRecord, RecordedUpdate, ServerJobState};
 pub use request::{Endpoint, RecordedRequest};
 
 /// Longest wait for a fact; only a broken test ever waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A running stand-in. Clones are the same server.
 #[derive(Clone)]
@@ -334,7 +334,7 @@ impl FakeGitLab {
     /// Waits until the job is as `reached` says, and returns it.
     ///
     /// # Panics
-    /// After a minute, with the state of the job.
+    /// After three minutes, with the state of the job.
     pub async fn wait_for(
         &self,
         id: i64,

@@ -20,7 +20,7 @@ pub(crate) use tap::Tap;
 /// The image of jobs that do not care.
 pub(crate) const BUSYBOX: &str = "gantry.test/busybox:1";
 /// Longest wait for a fact; only a broken test ever waits so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Looks until there is something to see.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
