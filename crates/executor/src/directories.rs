@@ -8,7 +8,7 @@ use std::io::Cursor;
 use gantry_container::{ContainerSpec, EngineFlavor, Env, HostSpec, TarEntry};
 use gantry_engine::{Archive, EngineError};
 
-use crate::{ExecutorError, context::Context};
+use crate::{ExecutorError, claim, context::Context};
 
 /// Mode of volume roots and of directories made for the job: any user of any image may write.
 const MODE: u32 = 0o777;
@@ -136,14 +136,8 @@ async fn carry(context: &Context, image: &str, entries: Vec<TarEntry>) -> Result
         },
         ..ContainerSpec::default()
     };
-    let id = match engine.container_create(&name, &spec).await {
-        // Left by an earlier process of this job: its uploads are repeated.
-        Err(EngineError::Conflict { .. }) => {
-            engine.container_remove(&name).await?;
-            engine.container_create(&name, &spec).await?
-        }
-        other => other?,
-    };
+    // What an earlier process of this job left: its uploads are repeated.
+    let id = claim::create(engine, &name, &spec).await?;
     let upload = async {
         if !entries.is_empty() {
             engine.archive_put(&id, "/", archive_of(&entries)).await?;

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    ExecutorError, StopReason,
+    ExecutorError, StopReason, claim,
     context::Context,
     follow::is_server_side,
     record::StageEnd,
@@ -132,8 +132,7 @@ impl Helper {
                     .binds
                     .push(format!("{}:{TOOLS_PATH}:ro", binary.volume_name()));
                 spec.host.extra_hosts.extend(service_hosts.iter().cloned());
-                let id = engine
-                    .container_create(&planned.name, &spec)
+                let id = claim::create(engine, &planned.name, &spec)
                     .await
                     .map_err(failed)?;
                 tools::ensure(engine, &id, image, &binary, adopt)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_container::ImageInfo;
+use gantry_container::{ImageInfo, ImageReference};
 use gantry_engine::{EngineError, PullProgress};
 use gantry_job::{Cause, PullFailure};
 use gantry_plan::{PlannedImage, PullPolicy};
@@ -267,9 +267,7 @@ fn used(info: &ImageInfo, name: &str, lane: &Lane) {
     if info.id == name {
         return;
     }
-    let digest = info
-        .repo_digests
-        .first()
+    let digest = digest_of(info, name)
         .map(|digest| format!(" with digest {digest}"))
         .unwrap_or_default();
     lane.line(
@@ -279,10 +277,21 @@ fn used(info: &ImageInfo, name: &str, lane: &Lane) {
     );
 }
 
-/// The reference to create containers from: a digest if the image has one, else its ID; never the tag, which may move
+/// The reference to create containers from: its own digest if the image has one, else its ID; never the tag, which may move
 /// (docker-executor §2.4).
-pub(crate) fn pinned(info: &ImageInfo) -> String {
-    info.repo_digests.first().unwrap_or(&info.id).clone()
+pub(crate) fn pinned(info: &ImageInfo, reference: &str) -> String {
+    digest_of(info, reference).unwrap_or(&info.id).to_owned()
+}
+
+/// The image's digest in the repository that it was asked for by. Digests in other repositories come and go with their tags.
+fn digest_of<'a>(info: &'a ImageInfo, reference: &str) -> Option<&'a str> {
+    let repository = |text: &str| {
+        let parsed = ImageReference::parse(text).ok()?;
+        Some(parsed.canonical_name())
+    };
+    let asked = repository(reference)?;
+    let mut digests = info.repo_digests.iter().map(String::as_str);
+    digests.find(|digest| repository(digest).as_ref() == Some(&asked))
 }
 
 /// Sums up layers of a pull and says where it stands from time to time.

@@ -13,9 +13,10 @@
 //! | `script`, `start`, `follow`, `stop` | user scripts in the build container |
 //! | `helper`, `helper_stages` | helper container and its agent; its stages |
 //! | `explain` | from exit codes and engine words to a cause |
-//! | `cleanup` | stopping and removal |
+//! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
+mod claim;
 mod cleanup;
 mod context;
 mod control;

@@ -9,7 +9,9 @@ use gantry_job::{Cause, Stage};
 use gantry_plan::PlannedService;
 use gantry_trace::Level;
 
-use crate::{ExecutorError, Prepared, Record, cleanup, context::Context, images, lanes::Lanes};
+use crate::{
+    ExecutorError, Prepared, Record, claim, cleanup, context::Context, images, lanes::Lanes,
+};
 
 /// How long a service may stay in state `created` at least (docker-executor §2.8).
 const SERVICE_START_LIMIT: Duration = Duration::from_secs(30);
@@ -101,10 +103,12 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
         None => build.entrypoint.iter().any(|word| !word.is_empty()),
     };
     let prepared = Prepared {
-        build_image: images::pinned(&build),
+        build_image: images::pinned(&build, &plan.build.image.reference),
         build_image_id: build.id.clone(),
         build_entrypoint: entrypoint,
-        helper_image: helper.as_ref().map(images::pinned),
+        helper_image: helper
+            .zip(plan.helper.as_ref())
+            .map(|(image, helper)| images::pinned(&image, &helper.image.reference)),
         service_hosts: plan
             .services
             .iter()
@@ -154,8 +158,8 @@ async fn start_service(
     let failed =
         |error: EngineError| context.cause(&format!("starting service {}", service.title), &error);
     let mut spec = service.container.spec.clone();
-    spec.image = images::pinned(image);
-    let id = engine.container_create(name, &spec).await.map_err(failed)?;
+    spec.image = images::pinned(image, &service.container.image.reference);
+    let id = claim::create(engine, name, &spec).await.map_err(failed)?;
     engine.container_start(&id).await.map_err(failed)?;
     let limit = SERVICE_START_LIMIT.max(Duration::from_secs(
         context.plan.wait_for_services.max(0) as u64

@@ -15,7 +15,9 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     EngineAccess, Environment, ExecutorError, Prepared, Progress, Record, StopReason, Verdict,
-    Wish, WorkingTree, cleanup,
+    Wish, WorkingTree,
+    claim::{NAME_LIMIT, NAME_PAUSE},
+    cleanup,
     context::Context,
     control::{Control, stop_or_limit},
     directories::Directories,
@@ -34,8 +36,6 @@ const PREPARE_TRIES: u32 = 3;
 const PREPARE_PAUSE: Duration = Duration::from_secs(3);
 /// Deaths of processes on one job before the job is given up.
 const CRASH_LIMIT: u32 = 3;
-/// Tries of creating the build container while its name is taken or answers get lost.
-const CREATE_TRIES: u32 = 5;
 /// Tries of removing it between two stages.
 const REMOVE_TRIES: u32 = 3;
 
@@ -438,22 +438,22 @@ impl Walk {
         spec.host
             .extra_hosts
             .extend(prepared.service_hosts.iter().cloned());
-        let mut tries = 1;
+        let give_up = Instant::now() + NAME_LIMIT;
         let id = loop {
             let error = match context.engine.container_create(&planned.name, &spec).await {
                 Ok(id) => break id,
                 Err(error) => error,
             };
             let doubtful = error.is_unreachable() || matches!(error, EngineError::Conflict { .. });
-            if !doubtful || tries == CREATE_TRIES {
+            if !doubtful || Instant::now() >= give_up {
                 return Err(context.cause("creating the build container", &error).into());
             }
-            tries += 1;
             let found = context
                 .inspect_patiently(&planned.name, &self.control)
                 .await?;
             match found {
-                None => {}
+                // Taken by a call of a dead process that the engine is still at work on.
+                None => tokio::time::sleep(NAME_PAUSE).await,
                 // The answer was lost on its way: the name is ours alone, so a container of it is the one.
                 Some(state) if state.status == ContainerStatus::Created => break state.id,
                 // The container of an earlier stage that could not be removed.

@@ -46,6 +46,29 @@ fn always_pulls_also_what_is_there() {
     ]);
 }
 
+/// A digest of another repository goes with that one's tag, also while a job runs.
+#[test]
+fn an_image_that_other_repositories_have_too_is_taken_by_its_own_name() {
+    let other = "registry.example.com/copy@sha256:0123";
+    let only_other = by(&[PullPolicy::Never]).with(|setup| {
+        let image = FakeImage::new(BUILD_IMAGE);
+        let image = image.with(|info| info.repo_digests = vec![other.to_owned()]);
+        setup.images = vec![image];
+    });
+    let ending = run(only_other);
+    ending.assert_success();
+    ending.assert_never_says(other);
+    let both = by(&[PullPolicy::Never]).with(|setup| {
+        let image = FakeImage::new(BUILD_IMAGE);
+        let image = image.with(|info| info.repo_digests.insert(0, other.to_owned()));
+        setup.images = vec![image];
+    });
+    let ending = run(both);
+    ending.assert_success();
+    ending.assert_says(" for alpine:3.20 with digest alpine@sha256:");
+    ending.assert_never_says(other);
+}
+
 #[test]
 fn if_not_present_takes_what_is_there() {
     let ending = run(by(&[PullPolicy::IfNotPresent]));

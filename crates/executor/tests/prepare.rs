@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use gantry_engine::fake::{Fault, Verb};
+use gantry_engine::{
+    EngineError,
+    fake::{Fault, Verb},
+};
 use gantry_job::Cause;
 use tokio::time::Instant;
 
-use crate::harness::{Bench, Setup, Work, case, run};
+use crate::harness::{Bench, Setup, Work, case, run, with_faults};
 
 fn refuses(status: u16) -> Fault {
-    Fault::Error(gantry_engine::EngineError::Failed {
+    Fault::Error(EngineError::Failed {
         what: "create volume".to_owned(),
         status,
         message: "the engine is confused".to_owned(),
@@ -46,6 +49,25 @@ fn the_third_failure_of_prepare_is_the_jobs() {
     assert_eq!(ending.count("Preparation failed: "), 2);
     ending.assert_says("ERROR: Job failed (system failure): creating docker volume: ");
     ending.assert_sections_close();
+}
+
+/// The engine is still at work on a call of a dead process: it refuses the name and shows no container of it.
+#[test]
+fn a_name_that_is_taken_by_something_unseen_is_waited_for() {
+    for container in ["-build", "-predefined", "-carrier", "-0"] {
+        let setup = Setup::script(Work::says("hello\n")).git().services();
+        let ending = with_faults(setup, |bench| {
+            let taken = Fault::Error(EngineError::Conflict {
+                what: "create container".to_owned(),
+                message: "the name is already in use".to_owned(),
+            });
+            bench
+                .engine
+                .fault_on(Verb::ContainerCreate, container, 1, 40, taken);
+        });
+        ending.assert_success();
+        ending.assert_says("hello\n");
+    }
 }
 
 #[test]
