@@ -41,7 +41,7 @@ async fn the_next_policy_is_tried_when_a_pull_fails() {
     };
     // Nobody listens there.
     let name = format!("127.0.0.1:1/{}:1", host.short_token());
-    host.docker.run(&["tag", BUSYBOX, &name]).await;
+    own_image(&host, &name).await;
     let id = host.gitlab.enqueue(&job(["true"]).image(&name));
     let runner = host.start();
     let job = host.end_of(id).await;
@@ -72,6 +72,15 @@ async fn no_image_at_all_is_a_mistake_that_is_told_once() {
     let log = JobLog::of(&job);
     log.assert_says("no Docker image specified to run the build in");
     log.assert_never_says("Will be retried");
+}
+
+/// An image of the host's own, so that its tags and digests are no other test's: the usual one with another ID.
+async fn own_image(host: &Host, name: &str) {
+    let container = format!("gantry-end-to-end-image-{}", host.short_token());
+    let create = ["create", "--name", &container, BUSYBOX, "true"];
+    host.docker.run(&create).await;
+    host.docker.run(&["commit", &container, name]).await;
+    host.docker.run(&["rm", &container]).await;
 }
 
 /// A registry on this machine that wants the user `user` and the password `secret`.
@@ -129,7 +138,7 @@ impl Registry {
         );
         std::fs::write(client.join("config.json"), config).expect("a file");
         let client = client.display().to_string();
-        host.docker.run(&["tag", BUSYBOX, &name]).await;
+        own_image(host, &name).await;
         host.docker
             .run(&["--config", &client, "push", "--quiet", &name])
             .await;
