@@ -4,12 +4,14 @@
 
 use std::time::Duration;
 
-use gantry_testkit::{Endpoint, Fault, GitHttp, JobBuilder, JobRecord, ServerJobState};
+use gantry_testkit::{
+    Endpoint, Fault, GitHttp, JobBuilder, JobRecord, ServerJobState, ServiceBuilder,
+};
 use rstest::rstest;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::harness::{Config, Host, JobLog, Runner, Signal, gate, job, until};
+use crate::harness::{BUSYBOX, Config, Host, JobLog, Runner, Signal, gate, job, until};
 
 mod detached;
 mod kill_points;
@@ -54,13 +56,38 @@ fn talkative_with_sources(git: &GitHttp) -> JobBuilder {
         .file("SETTINGS", "of the job")
 }
 
+/// The same with two services, reached before and after the script's lines.
+fn talkative_with_services() -> JobBuilder {
+    let web = |alias: &str| {
+        ServiceBuilder::new(BUSYBOX)
+            .alias(alias)
+            .command(["httpd", "-f", "-p", "8080", "-h", "/etc"])
+    };
+    let reach = |name: &str| {
+        format!("until wget -q -O - http://{name}:8080/passwd > /dev/null; do sleep 0.1; done")
+    };
+    let (first, second) = (reach("web"), reach("api"));
+    talkative()
+        .service(web("web"))
+        .service(web("api"))
+        .after_script([
+            "echo begun >> /witness/after",
+            &first,
+            "for i in 1 2 3 4 5 6 7 8 9 10; do echo after $i; echo $i >> /witness/after-progress; sleep 0.02; done",
+            &second,
+        ])
+}
+
 /// What must be true of the job however often the runner died.
 fn assert_ended_as_if_nothing_had_happened(host: &Host, job: &JobRecord, reference: &JobLog) {
+    assert_same_end(host, job, &comparable(host, job), reference);
+}
+
+fn assert_same_end(host: &Host, job: &JobRecord, log: &JobLog, reference: &JobLog) {
     assert_eq!(job.state, ServerJobState::Failed);
     assert_eq!(job.failure_reason.as_deref(), Some("script_failure"));
     assert_eq!(job.exit_code, Some(7));
     host.gitlab.assert_patches(job.id);
-    let log = comparable(host, job);
     // In parts: a difference is easier to find.
     let numbered = |word: &str| -> Vec<String> {
         let number = |n| format!("{word} {n}");
@@ -99,6 +126,14 @@ async fn reference_with_sources() -> &'static JobLog {
     static REFERENCE: OnceCell<JobLog> = OnceCell::const_new();
     REFERENCE
         .get_or_init(|| async { undisturbed(talkative_with_sources).await })
+        .await
+}
+
+/// The same with services.
+async fn reference_with_services() -> &'static JobLog {
+    static REFERENCE: OnceCell<JobLog> = OnceCell::const_new();
+    REFERENCE
+        .get_or_init(|| async { undisturbed(|_| talkative_with_services()).await })
         .await
 }
 

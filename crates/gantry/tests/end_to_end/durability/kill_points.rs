@@ -15,8 +15,8 @@ enum At {
     Record(&'static str, usize),
     /// The same of a step of a stage.
     Step(&'static str, usize),
-    /// The build container is there.
-    Container,
+    /// A container is there whose name ends so.
+    Container(&'static str),
     /// The script has printed so many lines.
     Line(usize),
     /// `after_script` has printed so many lines.
@@ -75,9 +75,9 @@ impl At {
                 })
                 .await;
             }
-            Self::Container => {
-                until("a build container", async || {
-                    (!host.containers("-build").await.is_empty()).then_some(())
+            Self::Container(suffix) => {
+                until("a container", async || {
+                    (!host.containers(suffix).await.is_empty()).then_some(())
                 })
                 .await;
             }
@@ -144,7 +144,7 @@ async fn end_of_unconfirmed(host: &Host, id: i64) -> JobRecord {
 #[case::accepted(At::Record("Accepted", 1))]
 #[case::images_are_looked_for(At::Record("Planned", 1))]
 #[case::prepared(At::Record("Prepared", 1))]
-#[case::build_container_exists(At::Container)]
+#[case::build_container_exists(At::Container("-build"))]
 #[case::build_container_starts(At::Step("Starting", 1))]
 #[case::script_is_sent(At::Step("Sending", 1))]
 #[case::script_was_sent(At::Step("Sent", 1))]
@@ -198,6 +198,36 @@ async fn a_job_with_sources_goes_on_when_its_runner_is_killed(#[case] at: At) {
     host.finish(runner).await;
     let reference = reference_with_sources().await;
     assert_ended_as_if_nothing_had_happened(&host, &job, reference);
+}
+
+#[rstest]
+#[case::before_its_services(At::Record("Planned", 1), true)]
+#[case::with_one_service(At::Container("-0"), true)]
+#[case::with_both_services(At::Container("-1"), false)]
+#[case::prepared(At::Record("Prepared", 1), true)]
+#[case::in_script(At::Line(LINES / 2), false)]
+#[case::in_after_script(At::AfterLine(3), true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_with_services_goes_on_when_its_runner_is_killed(
+    #[case] at: At,
+    #[case] own_network: bool,
+) {
+    let flags = format!("[runners.feature_flags]\nFF_NETWORK_PER_BUILD = {own_network}");
+    let Some(host) = Host::new(&Config::new().runner(&flags)).await else {
+        return;
+    };
+    let git = host.git().await;
+    let id = host.gitlab.enqueue(&talkative_with_services());
+    kill(&host, host.start(), &git, id, at).await;
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    let mut log = comparable(&host, &job);
+    // Said where it differs from the default.
+    log.runner
+        .retain(|line| !line.contains("feature flags: FF_NETWORK_PER_BUILD"));
+    let reference = reference_with_services().await;
+    assert_same_end(&host, &job, &log, reference);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
