@@ -1,5 +1,5 @@
 //! One CI job, whatever its source: what was asked ([`payload`]), with which variables
-//! ([`variable`], [`assemble`]), flags ([`feature_flag`]) and settings ([`settings`]), in which
+//! ([`variable`], [`mod@assemble`]), flags ([`feature_flag`]) and settings ([`settings`]), in which
 //! stages ([`stage`]), and how it ended ([`outcome`], [`cause`]).
 //!
 //! Everything here is a function of data: nothing reads a file, a clock or the network, and
