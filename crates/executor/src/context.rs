@@ -13,7 +13,7 @@ use gantry_journal::Journal;
 use gantry_plan::Plan;
 use gantry_trace::JobTrace;
 
-use crate::{ExecutorError, Record, Step, durable, tools::HelperBinary};
+use crate::{ExecutorError, JobEvent, JobObserver, Record, Step, durable, tools::HelperBinary};
 
 /// Gives the archive of the working tree, paths relative to the project directory; asked once per upload.
 pub type WorkingTree = Arc<dyn Fn() -> Archive + Send + Sync>;
@@ -53,11 +53,30 @@ pub(crate) struct Context {
     pub(crate) trace: JobTrace,
     pub(crate) journal: Journal<Record>,
     pub(crate) working_tree: Option<WorkingTree>,
+    pub(crate) observer: JobObserver,
 }
 
 impl Context {
     pub(crate) async fn note(&self, record: Record) -> Result<(), ExecutorError> {
-        durable::note(&self.journal, &record, false).await
+        durable::note(&self.journal, &record, false).await?;
+        match &record {
+            Record::Prepared(_) => self.observer.tell(&JobEvent::Prepared),
+            Record::Stage {
+                stage,
+                attempt,
+                step,
+            } => {
+                if let Some(planned) = self.plan.stages.get(*stage) {
+                    self.observer.tell(&JobEvent::Stage {
+                        stage: &planned.stage,
+                        attempt: *attempt,
+                        step,
+                    });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     pub(crate) async fn step(

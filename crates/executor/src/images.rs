@@ -11,7 +11,7 @@ use gantry_job::{Cause, PullFailure};
 use gantry_plan::{PlannedImage, PullPolicy};
 use gantry_trace::Level;
 
-use crate::{context::Context, lanes::Lane};
+use crate::{Activity, JobEvent, context::Context, lanes::Lane};
 
 /// Tries of one pull when the registry cannot be reached (docker-executor §3.3 j).
 const PULL_TRIES: u32 = 3;
@@ -168,6 +168,8 @@ async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<()
         Level::Print,
         &format!("Pulling docker image {name}{for_platform} ..."),
     );
+    let doing = JobEvent::Doing(Activity::PullingImage);
+    context.observer.tell(&doing);
     let mut attempt = 1;
     loop {
         let meter = Meter::default();

@@ -14,6 +14,7 @@
 //! | `helper`, `helper_stages` | helper container and its agent; its stages |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
+//! | `observe` | what a job tells whoever watches it |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
 mod claim;
@@ -30,6 +31,7 @@ mod helper;
 mod helper_stages;
 mod images;
 mod lanes;
+mod observe;
 mod prepare;
 mod record;
 mod script;
@@ -42,6 +44,7 @@ pub use context::{EngineAccess, Environment, HelperBinaries, WorkingTree};
 pub use control::{Control, Wish, unix_ms};
 pub use durable::conclude;
 pub use error::ExecutorError;
+pub use observe::{Activity, JobEvent, JobObserver};
 pub use record::{Accepted, Prepared, Progress, Record, StageEnd, Step, StopReason, Verdict};
 pub use tools::{HELPER_PATH, HelperBinary, TOOLS_LABEL, TOOLS_PATH};
 pub use walk::Job;

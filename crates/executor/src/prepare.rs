@@ -10,7 +10,8 @@ use gantry_plan::PlannedService;
 use gantry_trace::Level;
 
 use crate::{
-    ExecutorError, Prepared, Record, claim, cleanup, context::Context, images, lanes::Lanes,
+    Activity, ExecutorError, JobEvent, Prepared, Record, claim, cleanup, context::Context, images,
+    lanes::Lanes,
 };
 
 /// How long a service may stay in state `created` at least (docker-executor §2.8).
@@ -37,6 +38,8 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
     let build_lane = lanes.lane(services + 1);
 
     let volumes = async {
+        let doing = JobEvent::Doing(Activity::CreatingVolumes);
+        context.observer.tell(&doing);
         let create = |spec| async move {
             context
                 .engine
@@ -57,6 +60,10 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
     };
     let start_services = async {
         try_join3(volumes, network, async { Ok(()) }).await?;
+        if services > 0 {
+            let doing = JobEvent::Doing(Activity::CreatingServices);
+            context.observer.tell(&doing);
+        }
         let starts = plan
             .services
             .iter()

@@ -14,8 +14,8 @@ use gantry_trace::{JobTrace, Level, Stream};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    EngineAccess, Environment, ExecutorError, Prepared, Progress, Record, StopReason, Verdict,
-    Wish, WorkingTree,
+    EngineAccess, Environment, ExecutorError, JobObserver, Prepared, Progress, Record, StopReason,
+    Verdict, Wish, WorkingTree,
     claim::{NAME_LIMIT, NAME_PAUSE},
     cleanup,
     context::Context,
@@ -55,6 +55,8 @@ pub struct Job {
     pub environment: Environment,
     /// The working tree, for local runs.
     pub working_tree: Option<WorkingTree>,
+    /// Is told what happens.
+    pub observer: JobObserver,
 }
 
 /// A job that runs.
@@ -83,6 +85,7 @@ impl Job {
             trace: self.trace.clone(),
             journal: self.journal.clone(),
             working_tree: self.working_tree.clone(),
+            observer: self.observer.clone(),
         }
     }
 

@@ -1,10 +1,13 @@
 //! Which stages follow which end, what the log says of it, and how long everything may take.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use gantry_container::ContainerStatus;
 use gantry_engine::fake::{Fault, Verb};
-use gantry_executor::Wish;
+use gantry_executor::{JobEvent, JobObserver, StageEnd, Step, Wish};
 use gantry_job::{Cause, JobStatus};
 use rstest::rstest;
 use tokio::time::Instant;
@@ -75,6 +78,46 @@ fn a_job_shows_its_stages_in_order() {
     ending.assert_never_says("gantry-script");
     assert_eq!(ending.ran[1].status, Some(JobStatus::Success));
     assert_eq!(ending.ran[0].container, ending.ran[1].container);
+}
+
+#[test]
+fn whoever_watches_is_told_of_preparation_and_stages_in_order() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&told);
+    case(async {
+        let bench = Bench::new(Setup::script(Work::says("hello\n")).after_script(Work::nothing()));
+        let mut process = bench.start().await;
+        process.job.observer = JobObserver::new(move |event| {
+            let text = match event {
+                JobEvent::Doing(activity) => format!("{activity:?}"),
+                JobEvent::Prepared => "prepared".to_owned(),
+                JobEvent::Stage { stage, step, .. } => match step {
+                    Step::Began => format!("+{stage}"),
+                    Step::Ended(StageEnd::Succeeded) => format!("-{stage}"),
+                    _ => return,
+                },
+            };
+            taken.lock().unwrap().push(text);
+        });
+        process.live().await.unwrap();
+    });
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "CreatingVolumes",
+            "prepared",
+            "+prepare_script",
+            "-prepare_script",
+            "+get_sources",
+            "-get_sources",
+            "+step_script",
+            "-step_script",
+            "+after_script",
+            "-after_script",
+            "+cleanup_file_variables",
+            "-cleanup_file_variables",
+        ]
+    );
 }
 
 #[test]

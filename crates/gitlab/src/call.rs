@@ -1,6 +1,7 @@
 //! One HTTP exchange with GitLab: its endpoint, why it may fail, and the event it leaves behind.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The calls of this crate, as metrics and logs name them.
@@ -49,6 +50,8 @@ impl Endpoint {
 /// What happened in one call, all attempts together; for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRecord {
+    /// Who called: [`Connection::runner`](crate::Connection::runner).
+    pub runner: Arc<str>,
     /// Which call.
     pub endpoint: Endpoint,
     /// Last HTTP status; `None` when no answer came.

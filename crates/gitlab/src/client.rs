@@ -44,6 +44,8 @@ pub struct Connection {
     pub tls: TlsFiles,
     /// `connection_max_age`; `None`: connections may grow old. Default 15 min.
     pub max_age: Option<Duration>,
+    /// What the runner is called in [`CallRecord`]s: its short token. No part of the client's identity.
+    pub runner: Arc<str>,
 }
 
 impl Connection {
@@ -55,6 +57,7 @@ impl Connection {
             token,
             tls: TlsFiles::default(),
             max_age: Some(Duration::from_secs(15 * 60)),
+            runner: Arc::default(),
         }
     }
 
@@ -118,6 +121,7 @@ pub(crate) struct HttpClient {
     user_agent: HeaderValue,
     files: TlsFiles,
     max_age: Option<Duration>,
+    runner: Arc<str>,
     roots: Arc<RootCertStore>,
     observer: Option<Arc<dyn CallObserver>>,
     state: Mutex<State>,
@@ -154,6 +158,7 @@ impl HttpClient {
             user_agent,
             files: connection.tls.clone(),
             max_age: connection.max_age,
+            runner: Arc::clone(&connection.runner),
             roots,
             observer,
             state: Mutex::new(State {
@@ -185,6 +190,7 @@ impl HttpClient {
         };
         if let Some(observer) = &self.observer {
             observer.call_ended(&CallRecord {
+                runner: Arc::clone(&self.runner),
                 endpoint: request.endpoint,
                 status: match &retried.result {
                     Ok(response) => Some(response.status),

@@ -454,6 +454,7 @@ fn executor_job(
         access,
         environment: shared.environment.clone(),
         working_tree: None,
+        observer: gantry_executor::JobObserver::default(),
     }
 }
 

@@ -54,6 +54,7 @@ impl Shared {
         let connection = Connection {
             tls,
             max_age: self.config.borrow().connection_max_age,
+            runner: runner.short_token().into(),
             ..Connection::new(runner.url.clone(), runner.token.clone())
         };
         self.coordinators.get(&connection)

@@ -11,8 +11,8 @@ use gantry_engine::{
     fake::{Call, FakeEngine},
 };
 use gantry_executor::{
-    Accepted, EngineAccess, Environment, ExecutorError, HelperBinary, Job, Progress, Record,
-    TOOLS_LABEL, Verdict, Wish, unix_ms,
+    Accepted, EngineAccess, Environment, ExecutorError, HelperBinary, Job, JobObserver, Progress,
+    Record, TOOLS_LABEL, Verdict, Wish, unix_ms,
 };
 use gantry_job::{Cause, JobState, TlsFiles};
 use gantry_journal::Journal;
@@ -207,6 +207,7 @@ impl Bench {
                 docker_config: None,
             },
             working_tree: None,
+            observer: JobObserver::default(),
         };
         Process {
             job,

@@ -393,7 +393,11 @@ async fn every_call_is_told_to_the_observer_with_all_its_attempts() {
     gitlab.fault(Fault::on(Endpoint::RequestJob).calls(..=2).status(500));
     let seen = Arc::new(Seen::default());
     let coordinators = Coordinators::new(Product::default(), Some(Arc::clone(&seen) as Arc<_>));
-    let client = coordinators.get(&connection(&gitlab)).unwrap();
+    let connection = Connection {
+        runner: "t1_short".into(),
+        ..connection(&gitlab)
+    };
+    let client = coordinators.get(&connection).unwrap();
     client.request_job(&request()).await;
     gitlab.go_down().await;
     client.request_job(&request()).await;
@@ -410,6 +414,7 @@ async fn every_call_is_told_to_the_observer_with_all_its_attempts() {
         ]
     );
     assert_eq!(seen[0].endpoint.path_template(), "/api/v4/jobs/request");
+    assert_eq!(&*seen[0].runner, "t1_short");
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use gantry_executor::{
-    Accepted, ExecutorError, Job, Progress, Record, Verdict, Wish, WorkingTree, unix_ms,
+    Accepted, ExecutorError, Job, JobObserver, Progress, Record, Verdict, Wish, WorkingTree,
+    unix_ms,
 };
 use gantry_job::Cause;
 use gantry_journal::{JobFolder, JournalError};
@@ -108,6 +109,7 @@ impl JobRun {
             access: self.shared.access.clone(),
             environment: self.shared.environment.clone(),
             working_tree: self.planned.with_tree.then(|| self.working_tree(&trace)),
+            observer: JobObserver::default(),
             trace,
         };
         Ok(Made { job, folder })
