@@ -20,12 +20,19 @@
 //!
 //! [`encode`] and [`Decoder`] do no I/O, so that the async executor and the threaded helper share them. This crate owns no state.
 
+mod archives;
 mod codec;
 mod message;
 mod protocol;
 mod request;
 mod secret;
 
+pub use archives::{
+    ArchiveCacheEntry, ArchiveCacheRequest, ArtifactEntry, Coordinator, Dependency,
+    DownloadArtifactsRequest, EntryOutcome, EntryResult, Header, Line, LineKind, Provenance,
+    RemoteSource, RestoreCacheRequest, RestoreCandidate, RestoreEntry, Selection, SignedUrl,
+    UploadArtifactsRequest,
+};
 pub use codec::{CodecError, Decoder, Message, encode, encode_into, fuzz_decoder};
 pub use message::{Hello, Offsets, Run, StageState, Stream, ToAgent, ToRunner, Welcome};
 pub use protocol::{Incompatible, OLDEST_PROTOCOL, PROTOCOL, negotiate};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    archives::EntryResult,
     protocol::{OLDEST_PROTOCOL, PROTOCOL},
     request::StageRequest,
 };
@@ -65,6 +66,9 @@ pub enum StageState {
         /// Total length of the output. An attached connection has been sent all of it before this message.
         #[serde(default)]
         output: Offsets,
+        /// What became of the entries of a stage that has such; at most the first 40.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<EntryResult>,
     },
 }
 

@@ -5,7 +5,12 @@ use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::{
+    archives::{
+        ArchiveCacheRequest, DownloadArtifactsRequest, RestoreCacheRequest, UploadArtifactsRequest,
+    },
+    secret::Secret,
+};
 
 /// One stage's work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +22,14 @@ pub enum StageRequest {
     ClearWorktree(ClearWorktreeRequest),
     /// `cleanup_file_variables` (job-lifecycle §4.8).
     Cleanup(Box<CleanupRequest>),
+    /// `restore_cache` (job-lifecycle §5.3).
+    RestoreCache(Box<RestoreCacheRequest>),
+    /// `archive_cache`, `archive_cache_on_failure` (job-lifecycle §5.4).
+    ArchiveCache(Box<ArchiveCacheRequest>),
+    /// `download_artifacts` (job-lifecycle §6.4).
+    DownloadArtifacts(Box<DownloadArtifactsRequest>),
+    /// `upload_artifacts_on_success`, `upload_artifacts_on_failure` (job-lifecycle §6.3).
+    UploadArtifacts(Box<UploadArtifactsRequest>),
     /// A kind that this build does not know. An agent ends such a stage with an error.
     #[serde(other)]
     Unknown,

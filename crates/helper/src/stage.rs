@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_agent::{Secret, Variable};
+use gantry_agent::{EntryResult, Secret, Variable};
 use rustix::{fs::Access, process::Pid};
 
 use crate::processes::Processes;
@@ -126,6 +126,8 @@ pub(crate) struct Stage {
     pub(crate) private: PathBuf,
     /// Where git keeps its programs, if that is known.
     pub(crate) git_programs: Option<PathBuf>,
+    /// What became of the entries of the request so far.
+    pub(crate) entries: Vec<EntryResult>,
     processes: Arc<Processes>,
     control: Arc<Control>,
     stdout: PipeWriter,
@@ -152,6 +154,7 @@ impl Stage {
             environment,
             private,
             git_programs: None,
+            entries: Vec::new(),
             processes,
             control,
             stdout,

@@ -2,7 +2,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    Hello, Offsets, Run, SourcesRequest, StageRequest, StageState, Stream, Variable, Welcome,
+    ArchiveCacheEntry, ArchiveCacheRequest, ArtifactEntry, Dependency, DownloadArtifactsRequest,
+    EntryOutcome, EntryResult, Header, Hello, Offsets, RemoteSource, RestoreCacheRequest,
+    RestoreCandidate, RestoreEntry, Run, Selection, SignedUrl, SourcesRequest, StageRequest,
+    StageState, Stream, UploadArtifactsRequest, Variable, Welcome,
 };
 
 fn stream() -> impl Strategy<Value = Stream> {
@@ -13,17 +16,46 @@ fn offsets() -> impl Strategy<Value = Offsets> {
     (any::<u64>(), any::<u64>()).prop_map(|(stdout, stderr)| Offsets { stdout, stderr })
 }
 
+fn entry_result() -> impl Strategy<Value = EntryResult> {
+    let outcome = prop_oneof![
+        Just(EntryOutcome::Done),
+        Just(EntryOutcome::Nothing),
+        Just(EntryOutcome::Miss),
+        Just(EntryOutcome::Partial),
+        Just(EntryOutcome::Failed),
+    ];
+    (
+        any::<u32>(),
+        outcome,
+        any::<Option<String>>(),
+        any::<u64>(),
+        any::<u64>(),
+    )
+        .prop_map(|(entry, outcome, error, files, bytes)| EntryResult {
+            entry,
+            outcome,
+            error,
+            files,
+            bytes,
+        })
+}
+
 fn state() -> impl Strategy<Value = StageState> {
     prop_oneof![
         Just(StageState::Unknown),
         Just(StageState::Running),
-        (any::<i32>(), any::<Option<String>>(), offsets()).prop_map(
-            |(exit_code, error, output)| StageState::Done {
+        (
+            any::<i32>(),
+            any::<Option<String>>(),
+            offsets(),
+            vec(entry_result(), 0..3)
+        )
+            .prop_map(|(exit_code, error, output, entries)| StageState::Done {
                 exit_code,
                 error,
-                output
-            }
-        ),
+                output,
+                entries,
+            }),
     ]
 }
 
@@ -55,7 +87,36 @@ fn request() -> impl Strategy<Value = StageRequest> {
         key,
         value: value.as_str().into(),
     });
+    let selection = (vec(".*", 0..3), vec(".*", 0..3), any::<bool>()).prop_map(
+        |(paths, exclude, untracked)| Selection {
+            paths,
+            exclude,
+            untracked,
+        },
+    );
+    let signed = (".*", ".*").prop_map(|(url, value)| SignedUrl {
+        url: url.as_str().into(),
+        headers: vec![Header {
+            name: "x".into(),
+            value: value.as_str().into(),
+        }],
+    });
+    let caches = (selection, signed, ".*").prop_map(|(selection, signed, key)| {
+        StageRequest::ArchiveCache(Box::new(ArchiveCacheRequest {
+            entries: vec![ArchiveCacheEntry {
+                key,
+                selection,
+                put: Some(signed),
+                ..ArchiveCacheEntry::default()
+            }],
+            ..ArchiveCacheRequest::default()
+        }))
+    });
     prop_oneof![
+        caches,
+        Just(StageRequest::RestoreCache(Box::default())),
+        Just(StageRequest::DownloadArtifacts(Box::default())),
+        Just(StageRequest::UploadArtifacts(Box::default())),
         Just(StageRequest::ClearWorktree(Default::default())),
         Just(StageRequest::Cleanup(Box::default())),
         (".*", any::<u32>(), vec(variable, 0..5)).prop_map(|(sha, depth, variables)| {
@@ -273,6 +334,100 @@ fn fields_of_a_newer_version_are_ignored_and_missing_ones_have_defaults() {
     let head = br#"{"type":"run","id":"x","request":{"kind":"steps","script":["a"],"x":{"y":1}}}"#;
     let messages = decode::<ToAgent>(&frame(head.len(), 0, head), &[]).unwrap();
     assert!(matches!(&messages[..], [ToAgent::Run(run)] if run.request == StageRequest::Unknown));
+}
+
+#[test]
+fn an_end_told_by_a_version_without_entries_is_understood_and_so_is_an_outcome_to_come() {
+    let done = |rest: &str| {
+        let head = format!(
+            r#"{{"type":"state","id":"x","state":"done","exit_code":0,"output":{{"stdout":1}}{rest}}}"#
+        );
+        let messages = decode::<ToRunner>(&frame(head.len(), 0, head.as_bytes()), &[]).unwrap();
+        match &messages[..] {
+            [
+                ToRunner::State {
+                    state: StageState::Done { entries, .. },
+                    ..
+                },
+            ] => entries.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(done(""), []);
+    let entries = done(
+        r#","entries":[{"entry":0,"outcome":"done"},{"entry":1,"outcome":"teleported","by":"x"}]"#,
+    );
+    assert_eq!(entries[0].outcome, EntryOutcome::Done);
+    assert_eq!(entries[1].outcome, EntryOutcome::Unknown);
+}
+
+#[test]
+fn an_archive_stage_of_an_older_runner_gets_the_peer_s_defaults() {
+    let head = br#"{"type":"run","id":"x","request":{"kind":"upload_artifacts","job_id":7}}"#;
+    let messages = decode::<ToAgent>(&frame(head.len(), 0, head), &[]).unwrap();
+    let expected = UploadArtifactsRequest {
+        job_id: 7,
+        ..UploadArtifactsRequest::default()
+    };
+    assert_eq!(expected.timeout_seconds, 3600);
+    assert!(
+        matches!(&messages[..], [ToAgent::Run(run)] if run.request == StageRequest::UploadArtifacts(Box::new(expected)))
+    );
+}
+
+#[test]
+fn no_debug_text_of_an_archive_stage_shows_a_token_a_signed_address_or_a_header() {
+    let secret = || SignedUrl {
+        url: "https://s3cret".into(),
+        headers: vec![Header {
+            name: "x".into(),
+            value: "s3cret".into(),
+        }],
+    };
+    let remote = RemoteSource {
+        get: secret(),
+        head: Some(secret()),
+    };
+    let requests = [
+        StageRequest::RestoreCache(Box::new(RestoreCacheRequest {
+            entries: vec![RestoreEntry {
+                candidates: vec![RestoreCandidate {
+                    remote: Some(remote.clone()),
+                    alternate: Some(remote),
+                    ..RestoreCandidate::default()
+                }],
+                ..RestoreEntry::default()
+            }],
+            ..RestoreCacheRequest::default()
+        })),
+        StageRequest::ArchiveCache(Box::new(ArchiveCacheRequest {
+            entries: vec![ArchiveCacheEntry {
+                put: Some(secret()),
+                check: Some(secret()),
+                ..ArchiveCacheEntry::default()
+            }],
+            ..ArchiveCacheRequest::default()
+        })),
+        StageRequest::DownloadArtifacts(Box::new(DownloadArtifactsRequest {
+            dependencies: vec![Dependency {
+                token: "s3cret".into(),
+                ..Dependency::default()
+            }],
+            ..DownloadArtifactsRequest::default()
+        })),
+        StageRequest::UploadArtifacts(Box::new(UploadArtifactsRequest {
+            token: "s3cret".into(),
+            entries: vec![ArtifactEntry::default()],
+            variables: vec![Variable {
+                key: "KEY".into(),
+                value: "s3cret".into(),
+            }],
+            ..UploadArtifactsRequest::default()
+        })),
+    ];
+    for request in requests {
+        assert!(!format!("{request:?}").contains("s3cret"), "{request:?}");
+    }
 }
 
 #[test]

@@ -315,6 +315,7 @@ impl Connection {
                     exit_code,
                     error: (exit_code != 0).then(|| format!("exit status {exit_code}")),
                     output: inner.len,
+                    entries: Vec::new(),
                 },
             })
         };

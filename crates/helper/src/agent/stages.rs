@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use gantry_agent::{StageRequest, StageState};
+use gantry_agent::{EntryResult, StageRequest, StageState};
 
 use super::{Shared, pump, spool::Spool};
 use crate::{
@@ -32,6 +32,7 @@ pub(super) struct Attempt {
 struct Outcome {
     exit_code: i32,
     error: Option<String>,
+    entries: Vec<EntryResult>,
 }
 
 impl Attempt {
@@ -39,10 +40,15 @@ impl Attempt {
     pub(super) fn state(&self) -> StageState {
         match &self.outcome {
             None => StageState::Running,
-            Some(Outcome { exit_code, error }) => StageState::Done {
+            Some(Outcome {
+                exit_code,
+                error,
+                entries,
+            }) => StageState::Done {
                 exit_code: *exit_code,
                 error: error.clone(),
                 output: self.spool.written(),
+                entries: entries.clone(),
             },
         }
     }
@@ -89,19 +95,20 @@ impl Stages {
         let worker = thread::Builder::new().spawn(move || {
             let id = name;
             let result = work(&shared, &id, control, &request).unwrap_or_else(|error| {
-                Err(StageError::own(format!("cannot begin the stage: {error}")))
+                let error = StageError::own(format!("cannot begin the stage: {error}"));
+                (Err(error), Vec::new())
             });
-            let outcome = match result {
-                Ok(()) => Outcome {
-                    exit_code: 0,
-                    error: None,
-                },
+            let (result, entries) = result;
+            let (exit_code, error) = match result {
+                Ok(()) => (0, None),
                 Err(StageError {
                     exit_code, text, ..
-                }) => Outcome {
-                    exit_code,
-                    error: Some(text),
-                },
+                }) => (exit_code, Some(text)),
+            };
+            let outcome = Outcome {
+                exit_code,
+                error,
+                entries,
             };
             if let Some(attempt) = shared.lock().stages.get_mut(&id) {
                 attempt.outcome = Some(outcome);
@@ -115,6 +122,7 @@ impl Stages {
             attempt.outcome = Some(Outcome {
                 exit_code: 1,
                 error,
+                entries: Vec::new(),
             });
         }
     }
@@ -126,7 +134,7 @@ fn work(
     id: &str,
     control: Arc<Control>,
     request: &StageRequest,
-) -> io::Result<Result<(), StageError>> {
+) -> io::Result<(Result<(), StageError>, Vec<EntryResult>)> {
     let (stdout, out) = io::pipe()?;
     let (stderr, err) = io::pipe()?;
     let (stop, running) = io::pipe()?;
@@ -156,11 +164,12 @@ fn work(
     {
         stage.error(&error.text);
     }
+    let entries = std::mem::take(&mut stage.entries);
     drop(stage);
     drop(running);
     // It does not panic; if it did, the output ends where it ended.
     pump.join().ok();
-    Ok(result)
+    Ok((result, entries))
 }
 
 fn perform(stage: &mut Stage, request: &StageRequest) -> Result<(), StageError> {
@@ -168,7 +177,11 @@ fn perform(stage: &mut Stage, request: &StageRequest) -> Result<(), StageError> 
         StageRequest::Sources(request) => sources::run(stage, request),
         StageRequest::ClearWorktree(request) => cleanup::clear_worktree(stage, request),
         StageRequest::Cleanup(request) => cleanup::run(stage, request),
-        StageRequest::Unknown => Err(StageError::own(format!(
+        StageRequest::RestoreCache(_)
+        | StageRequest::ArchiveCache(_)
+        | StageRequest::DownloadArtifacts(_)
+        | StageRequest::UploadArtifacts(_)
+        | StageRequest::Unknown => Err(StageError::own(format!(
             "this helper ({}) does not know what the runner asks of it; restart the job, so that it gets a helper of the runner's \
              version",
             env!("CARGO_PKG_VERSION")

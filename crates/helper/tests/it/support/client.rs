@@ -196,6 +196,7 @@ impl Client {
                             exit_code,
                             error,
                             output,
+                            entries: _,
                         },
                 }) if other == id => {
                     let [stdout, stderr] = held;
