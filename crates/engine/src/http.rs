@@ -216,6 +216,10 @@ impl Engine for HttpEngine {
         self.ping_engine().await
     }
 
+    async fn time(&self) -> Result<i64, EngineError> {
+        self.ask_time().await
+    }
+
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         self.ask_facts().await
     }

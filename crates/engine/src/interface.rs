@@ -158,8 +158,8 @@ pub struct VolumeState {
     pub name: String,
     /// Labels.
     pub labels: Labels,
-    /// Creation time as the engine prints it (RFC 3339), empty if unknown.
-    pub created_at: String,
+    /// Creation time by the engine's clock, unix seconds; `None` if it does not say.
+    pub created: Option<i64>,
 }
 
 /// One network.
@@ -171,8 +171,8 @@ pub struct NetworkState {
     pub name: String,
     /// Labels.
     pub labels: Labels,
-    /// Creation time as the engine prints it (RFC 3339).
-    pub created_at: String,
+    /// Creation time by the engine's clock, unix seconds; `None` if it does not say.
+    pub created: Option<i64>,
     /// Containers attached (only inspect fills it): ID → name.
     pub containers: BTreeMap<String, String>,
 }
@@ -184,6 +184,8 @@ pub trait Engine: Send + Sync + 'static {
     fn host(&self) -> &str;
     /// Asks `_ping`; `Ok` when the engine answers. Cheap (0.1 ms).
     async fn ping(&self) -> Result<(), EngineError>;
+    /// What the engine's own clock says, unix seconds: ages of its objects are told by it, not by the clock of this machine.
+    async fn time(&self) -> Result<i64, EngineError>;
     /// Facts of the engine, asked once per connection and kept; re-asked after the engine was away.
     async fn facts(&self) -> Result<EngineFacts, EngineError>;
 

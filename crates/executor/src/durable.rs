@@ -7,7 +7,7 @@ use gantry_journal::Journal;
 use gantry_trace::{JobTrace, Level, TraceError};
 use tokio::time::sleep;
 
-use crate::{ExecutorError, Record, Verdict};
+use crate::{ExecutorError, Record, Verdict, unix_ms};
 
 const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -82,6 +82,7 @@ pub async fn conclude(
         cause,
         checksum: progress.checksum,
         size: progress.len,
+        ended_ms: Some(unix_ms()),
     };
     note(journal, &Record::Verdict(Box::new(verdict.clone())), true).await?;
     Ok(verdict)

@@ -15,7 +15,7 @@ pub enum Record {
     Planned(Box<Plan>),
     /// A process took the job up again after a restart.
     Resumed,
-    /// A process left the job running on purpose, for the next one to take up.
+    /// A process left the job in good order for the next one to take up: on purpose, or because it had to end before the job did.
     Detached,
     /// Preparation is over; what only the engine could tell.
     Prepared(Box<Prepared>),
@@ -136,6 +136,9 @@ pub struct Verdict {
     pub checksum: u32,
     /// Bytes of the log.
     pub size: u64,
+    /// Unix milliseconds of the end; `None` in journals of version 0.1.0.
+    #[serde(default)]
+    pub ended_ms: Option<u64>,
 }
 
 /// Where a job stands: its journal folded.
@@ -157,7 +160,7 @@ pub struct Progress {
     pub delivered: bool,
     /// How many processes took the job up after the first.
     pub resumed: u32,
-    /// How many of them were left the job on purpose.
+    /// How often a process left the job in good order.
     pub detached: u32,
 }
 

@@ -147,7 +147,7 @@ impl Job {
 
 impl Walk {
     async fn run(&mut self) -> Result<Verdict, ExecutorError> {
-        if self.progress.crashes() > CRASH_LIMIT {
+        if self.progress.crashes() >= CRASH_LIMIT {
             self.flow.not_prepared(Cause::CrashedThreeTimes);
         } else {
             match self.prepare().await {

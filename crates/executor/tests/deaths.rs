@@ -322,14 +322,14 @@ async fn crashed(bench: &Bench, times: usize) -> Ending {
 }
 
 #[test]
-fn a_job_that_its_runner_dies_of_three_times_gets_a_last_chance() {
-    let ending = case(async { crashed(&Bench::new(with_sources()), 3).await });
+fn a_job_that_its_runner_dies_of_twice_gets_a_last_chance() {
+    let ending = case(async { crashed(&Bench::new(with_sources()), 2).await });
     ending.assert_success();
 }
 
 #[test]
-fn a_job_that_its_runner_dies_of_four_times_is_given_up() {
-    let ending = case(async { crashed(&Bench::new(with_sources()), 4).await });
+fn a_job_that_its_runner_dies_of_three_times_is_given_up() {
+    let ending = case(async { crashed(&Bench::new(with_sources()), 3).await });
     assert_eq!(*ending.cause(), Cause::CrashedThreeTimes);
     assert!(ending.ran.is_empty() && ending.helped.is_empty());
     ending.assert_says("ERROR: Job failed (system failure): the runner died three times");
@@ -343,7 +343,7 @@ fn a_job_given_up_leaves_nothing_of_its_running_containers() {
         let life = tokio::time::timeout(Duration::from_secs(5), process.live());
         life.await.unwrap_err();
         drop(process);
-        for _ in 0..3 {
+        for _ in 0..2 {
             bench.journal(Record::Resumed).await;
         }
         bench.run_to_end().await

@@ -58,6 +58,14 @@ pub const STATE_LABEL: &str = "gantry.state";
 pub const LABEL_PREFIX: &str = "com.gitlab.gitlab-runner.";
 /// Label with the job's id.
 pub const JOB_LABEL: &str = "com.gitlab.gitlab-runner.job.id";
+/// Label with the short token of the job's runner.
+pub const RUNNER_LABEL: &str = "com.gitlab.gitlab-runner.runner.id";
+/// Label with the project's id.
+pub const PROJECT_LABEL: &str = "com.gitlab.gitlab-runner.project.id";
+/// Label with the job's number among running jobs of its runner, [`Numbers::concurrent`].
+pub const NUMBER_LABEL: &str = "com.gitlab.gitlab-runner.runner.local_id";
+/// Label with the job's number among running jobs of its runner and project, [`Numbers::concurrent_project`].
+pub const PROJECT_NUMBER_LABEL: &str = "com.gitlab.gitlab-runner.project.runner_id";
 
 impl Plan {
     /// Labels that only this job's objects carry.

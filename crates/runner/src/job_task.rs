@@ -1,9 +1,6 @@
 //! One job from the server's answer to its last removed object, and the same from its journal after a restart.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use gantry_config::RunnerConfig;
 use gantry_executor::{
@@ -13,7 +10,7 @@ use gantry_gitlab::{
     Coordinator, FinalOutcome, FinalPolicy, JobCalls, JobCredentials, JobUpdate, ReceivedJob,
     ServerWish, TraceUpload, UpdateAnswer, UploadSettings, Verdict as FinalState,
 };
-use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, Outcome};
+use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, JobState, Outcome};
 use gantry_journal::{JobFolder, Journal, JournalError};
 use gantry_plan::{Inputs, LogPlan, Plan, Sources};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceOptions};
@@ -25,13 +22,13 @@ use tracing::{error, info, warn};
 use crate::{
     Phase,
     engines::EngineSettings,
+    neighbours,
     origin::{Origin, OriginError},
-    shared::{Counted, Listed, Shared},
+    outbox,
+    shared::{Counted, Listed, Shared, key},
     slots::{Slot, TakenNumbers},
 };
 
-/// How long a verdict may stay undelivered before it is given up (design, "outbox").
-const OUTBOX_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Pause between two rounds of removing what the engine will not let go.
 const REMOVE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -84,8 +81,8 @@ pub(crate) async fn accept(
     counted: Counted,
 ) {
     let job_id = received.job.id;
-    let key = format!("{}-{job_id}", runner.short_token());
-    let Some(listed) = shared.jobs.add_new(&key, job_id) else {
+    let key = key(runner.short_token(), job_id);
+    let Some(listed) = shared.jobs.add_new(&key) else {
         // The server gave it up and out again, while its last containers are still being removed or its calls come through again.
         // What is not confirmed goes back to the queue.
         warn!(
@@ -94,9 +91,14 @@ pub(crate) async fn accept(
         );
         return;
     };
+    let project = received.job.job_info.project_id;
+    let neighbours = {
+        let settings = EngineSettings::of(&runner.docker);
+        neighbours::look(&shared, &settings, runner.short_token(), project).await
+    };
     let numbers = shared
         .numbers
-        .take(&runner.unique_id(), received.job.job_info.project_id);
+        .take(&runner.unique_id(), project, &neighbours);
     let credentials = JobCredentials::of(&received.job, shared.info(&runner));
     let claim = Claim {
         slot: Some(slot),
@@ -244,7 +246,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
     forget_origin(&mut progress);
     let plan = progress.plan.take().map(Arc::new);
     let runner = origin.runner()?;
-    let listed = shared.jobs.add(&folder.key(), origin.payload.id);
+    let listed = shared.jobs.add(&folder.key());
     let (trace, opened) = JobTrace::open(folder.path(), trace_options(&log))?;
     if opened.records_lost > 0 {
         warn!(
@@ -295,7 +297,7 @@ async fn work(shared: Arc<Shared>, open: OpenJob, claim: Claim) {
     let job_id = open.origin.payload.id;
     tokio::select! {
         () = bring_to_its_end(Arc::clone(&shared), open, claim) => {}
-        _ = shared.phase_is(|phase| phase == Phase::Detached) => {
+        _ = shared.phase_is(Phase::leaves_jobs) => {
             // The next process shall not take this for a crash.
             if let Err(error) = journal.append(&Record::Detached).await {
                 warn!(job = job_id, %error, "that the job is left running cannot be written down");
@@ -305,7 +307,7 @@ async fn work(shared: Arc<Shared>, open: OpenJob, claim: Claim) {
 }
 
 /// Runs the job to its verdict while its log goes out, delivers the verdict, removes everything.
-async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, mut claim: Claim) {
+async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) {
     let payload = &open.origin.payload;
     let job_id = payload.id;
     info!(
@@ -348,19 +350,47 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, mut claim: Cla
         match result {
             Ok(verdict) => verdict,
             Err(error) => {
-                // The disk says no. The folder stays, and the next start takes the job up.
-                error!(job = job_id, %error, "the job cannot go on in this process");
+                // The disk says no. The folder stays, and the next start takes the job up; its objects stay its own until then.
+                error!(job = job_id, %error, "the job cannot go on in this process; the next start takes it up");
+                shared.left_behind.keep(open.listed, claim.numbers);
                 return;
             }
         }
     };
     log_end(&open, &verdict);
+    let Claim {
+        slot,
+        counted,
+        numbers,
+    } = claim;
+    let mut undelivered = None;
     if !open.progress.delivered {
-        deliver(&mut open, &mut claim, &mut upload, &verdict).await;
+        let state = final_state(&open, &verdict);
+        let outcome = match &slot {
+            Some(_) => deliver_in_slot(&open, &mut upload, &state).await,
+            None => None,
+        };
+        match outcome {
+            Some(_) => note_delivered(&mut open, outcome).await,
+            None => undelivered = Some(state),
+        }
     }
-    claim.slot = None;
-    claim.counted = None;
-    remove(&shared, open, claim).await;
+    drop((slot, counted));
+    let remove = async {
+        remove_objects(&shared, &open).await;
+        drop(numbers);
+    };
+    match undelivered {
+        None => remove.await,
+        Some(state) => {
+            // What the job made need not wait for a server that is away.
+            let left = outbox::time_left(verdict.ended_ms, unix_ms());
+            let deliver = outbox::deliver(&mut upload, &state, left);
+            let (outcome, ()) = tokio::join!(deliver, remove);
+            note_delivered(&mut open, outcome).await;
+        }
+    }
+    remove_folder(&shared, open);
 }
 
 /// Plans if need be, and walks the plan.
@@ -519,65 +549,53 @@ async fn escalate(
     }
 }
 
-/// Delivers the verdict: within the retry limit while the slot is held, then from the outbox.
-async fn deliver(
-    open: &mut OpenJob,
-    claim: &mut Claim,
-    upload: &mut TraceUpload<Coordinator>,
-    verdict: &Verdict,
-) {
-    let job_id = open.origin.payload.id;
+/// The verdict in the words of the server that gave the job.
+fn final_state(open: &OpenJob, verdict: &Verdict) -> FinalState {
     let known = &open.origin.payload.features.failure_reasons;
     let outcome = match &verdict.cause {
         None => Outcome::Success,
         Some(cause) => Outcome::Failed(cause.clone()),
     };
-    let state = FinalState::of(&outcome, known);
+    FinalState::of(&outcome, known)
+}
+
+/// Delivers the verdict within the retry limit, while the slot is held; `None` if that was not enough.
+async fn deliver_in_slot(
+    open: &OpenJob,
+    upload: &mut TraceUpload<Coordinator>,
+    state: &FinalState,
+) -> Option<FinalOutcome> {
+    let policy = FinalPolicy::slot(open.runner.job_status_final_update_retry_limit);
     let stop = CancellationToken::new();
-    let mut settled = FinalOutcome::GaveUp { why: String::new() };
-    if claim.slot.is_some() {
-        let policy = FinalPolicy::slot(open.runner.job_status_final_update_retry_limit);
-        settled = upload.final_update(&state, &policy, &stop).await;
-        if let FinalOutcome::GaveUp { why } = &settled {
-            let kind = if verdict.cause.is_none() {
-                "Success"
-            } else {
-                "Fail"
-            };
-            error!(
-                job = job_id,
-                why, "Job trace termination {kind:?} failed; delivery goes on in the background"
-            );
-            claim.slot = None;
-            claim.counted = None;
-        }
+    let outcome = upload.final_update(state, &policy, &stop).await;
+    if let FinalOutcome::GaveUp { why } = &outcome {
+        let kind = if state.state == JobState::Success {
+            "Success"
+        } else {
+            "Fail"
+        };
+        error!(
+            job = open.origin.payload.id,
+            why, "Job trace termination {kind:?} failed; delivery goes on in the background"
+        );
     }
-    if !settled.is_settled() {
-        let accepted_ms = open
-            .progress
-            .accepted
-            .as_ref()
-            .map_or(0, |accepted| accepted.accepted_ms);
-        let left = OUTBOX_LIMIT.saturating_sub(since(accepted_ms));
-        match tokio::time::timeout(
-            left,
-            upload.final_update(&state, &FinalPolicy::outbox(), &stop),
-        )
-        .await
-        {
-            Ok(outcome) => settled = outcome,
-            Err(_) => error!(
-                job = job_id,
-                "the verdict could not be delivered within 24 h and is given up"
-            ),
-        }
-    }
-    if let FinalOutcome::Closed(reason) = &settled {
-        info!(
+    outcome.is_settled().then_some(outcome)
+}
+
+/// Writes down that nothing is left to deliver. Without an outcome the verdict was given up.
+async fn note_delivered(open: &mut OpenJob, outcome: Option<FinalOutcome>) {
+    let job_id = open.origin.payload.id;
+    match outcome {
+        None => error!(
+            job = job_id,
+            "the verdict could not be delivered within 24 h and is given up"
+        ),
+        Some(FinalOutcome::Closed(reason)) => info!(
             job = job_id,
             ?reason,
             "the server wants nothing more of the job"
-        );
+        ),
+        Some(_) => {}
     }
     if let Err(error) = open.journal.append(&Record::Delivered).await {
         warn!(job = job_id, %error, "that the verdict was delivered cannot be written down; it may be sent again");
@@ -585,26 +603,31 @@ async fn deliver(
     open.progress.delivered = true;
 }
 
-/// Removes what the job made, however long the engine takes, then the folder, then frees its numbers.
-async fn remove(shared: &Shared, open: OpenJob, claim: Claim) {
-    let job_id = open.origin.payload.id;
-    if let Some(plan) = open.plan.clone() {
-        let settings = EngineSettings::of(&open.runner.docker);
-        loop {
-            if let Ok(access) = shared.engines.get(&settings).await
-                && executor_job(shared, &open, Arc::clone(&plan), access)
-                    .remove()
-                    .await
-            {
-                break;
-            }
-            warn!(
-                job = job_id,
-                "objects of the job are still there; trying again in a minute"
-            );
-            tokio::time::sleep(REMOVE_PAUSE).await;
+/// Removes what the job made, however long the engine takes.
+async fn remove_objects(shared: &Shared, open: &OpenJob) {
+    let Some(plan) = &open.plan else {
+        return;
+    };
+    let settings = EngineSettings::of(&open.runner.docker);
+    loop {
+        if let Ok(access) = shared.engines.get(&settings).await
+            && executor_job(shared, open, Arc::clone(plan), access)
+                .remove()
+                .await
+        {
+            return;
         }
+        warn!(
+            job = open.origin.payload.id,
+            "objects of the job are still there; trying again in a minute"
+        );
+        tokio::time::sleep(REMOVE_PAUSE).await;
     }
+}
+
+/// Removes the folder: from now on nothing is known of the job.
+fn remove_folder(shared: &Shared, open: OpenJob) {
+    let job_id = open.origin.payload.id;
     if let Err(error) = open.folder.remove() {
         warn!(job = job_id, %error, "the job's folder cannot be removed");
     }
@@ -614,7 +637,7 @@ async fn remove(shared: &Shared, open: OpenJob, claim: Claim) {
         max_builds = shared.slots.limit(),
         "Removed job from processing list"
     );
-    drop((open.listed, claim));
+    drop(open.listed);
 }
 
 /// The server took the job away while no process looked: stop and remove, report nothing.
@@ -625,7 +648,10 @@ async fn drop_job(shared: &Shared, open: OpenJob, claim: Claim) {
             executor_job(shared, &open, plan, access).stop().await;
         }
     }
-    remove(shared, open, claim).await;
+    drop((claim.slot, claim.counted));
+    remove_objects(shared, &open).await;
+    remove_folder(shared, open);
+    drop(claim.numbers);
 }
 
 /// The origin has been read; its JSON form need not stay in memory for the life of the job.
@@ -686,9 +712,4 @@ fn log_end(open: &OpenJob, verdict: &Verdict) {
             );
         }
     }
-}
-
-fn since(ms: u64) -> Duration {
-    let then = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-    then.elapsed().unwrap_or_default()
 }

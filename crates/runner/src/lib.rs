@@ -10,12 +10,16 @@
 //! | `poll` | asking for jobs |
 //! | `job_task`, `origin` | one job from acceptance to removal; what its journal keeps |
 //! | `engines`, `shared` | engines by endpoint; what tasks share |
+//! | `outbox` | verdicts that a server does not take yet |
+//! | `neighbours` | numbers that jobs of other runners hold |
 //! | `sweep` | leftovers of dead processes |
 
 mod adaptive;
 mod engines;
 mod job_task;
+mod neighbours;
 mod origin;
+mod outbox;
 mod phase;
 mod poll;
 mod service;

@@ -79,6 +79,12 @@ impl Phase {
         }
     }
 
+    /// Whether jobs are left as they are, for the next process to take up.
+    #[must_use]
+    pub fn leaves_jobs(self) -> bool {
+        matches!(self, Self::Detached | Self::Forced { .. })
+    }
+
     /// Whether new jobs are asked for.
     #[must_use]
     pub fn polls(self) -> bool {

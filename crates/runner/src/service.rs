@@ -25,7 +25,7 @@ use crate::{
     engines::Engines,
     job_task,
     poll::{self, PolledRunner},
-    shared::{JobTable, RunnerCounts, Shared},
+    shared::{JobTable, LeftBehind, RunnerCounts, Shared},
     slots::{NumberTable, Slots},
     sweep,
 };
@@ -34,6 +34,8 @@ use crate::{
 const RELOAD_CHECK: Duration = Duration::from_secs(3);
 /// How long letting go of running jobs may take.
 const DETACH_LIMIT: Duration = Duration::from_secs(5);
+/// The same where the process must be gone at once.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Reads the configuration file; the process' environment is the reader's business.
 pub trait ReadConfig: Send + Sync + 'static {
@@ -129,6 +131,7 @@ async fn serve(options: Options) -> Exit {
         numbers: NumberTable::default(),
         counts: RunnerCounts::default(),
         jobs: JobTable::default(),
+        left_behind: LeftBehind::default(),
         tasks: TaskTracker::new(),
         budget: UploadBudget::default(),
     });
@@ -178,6 +181,12 @@ async fn serve(options: Options) -> Exit {
         }
     };
     sweep.abort();
+    if let Exit::TimedOut | Exit::Forced { .. } | Exit::BadConfig = exit {
+        // Jobs that are not at their end are taken up by the next start, which shall not take this end for a crash.
+        phase_sender.send_replace(Phase::Detached);
+        shared.tasks.close();
+        timeout(LEAVE_LIMIT, shared.tasks.wait()).await.ok();
+    }
     match exit {
         Exit::Clean => info!("All workers stopped. Can exit now!"),
         Exit::Detached => info!(

@@ -1,7 +1,8 @@
 //! What all tasks of the service share.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Phase,
     engines::Engines,
-    slots::{NumberTable, Slots},
+    slots::{NumberTable, Slots, TakenNumbers},
 };
 
 pub(crate) struct Shared {
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) numbers: NumberTable,
     pub(crate) counts: RunnerCounts,
     pub(crate) jobs: JobTable,
+    pub(crate) left_behind: LeftBehind,
     pub(crate) tasks: TaskTracker,
     pub(crate) budget: UploadBudget,
 }
@@ -148,10 +150,15 @@ impl Drop for Counted {
     }
 }
 
+/// Names a job's folder; unique among the jobs of one process.
+pub(crate) fn key(short_token: &str, job_id: impl Display) -> String {
+    format!("{short_token}-{job_id}")
+}
+
 /// Jobs whose folder exists: their objects are not leftovers.
 #[derive(Default, Clone)]
 pub(crate) struct JobTable {
-    jobs: Arc<Mutex<BTreeMap<String, i64>>>,
+    keys: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// A job in the table; leaves it when dropped.
@@ -161,8 +168,8 @@ pub(crate) struct Listed {
 }
 
 impl JobTable {
-    pub(crate) fn add(&self, key: &str, job_id: i64) -> Listed {
-        self.lock().insert(key.to_owned(), job_id);
+    pub(crate) fn add(&self, key: &str) -> Listed {
+        self.lock().insert(key.to_owned());
         Listed {
             table: self.clone(),
             key: key.to_owned(),
@@ -170,28 +177,25 @@ impl JobTable {
     }
 
     /// As [`add`](Self::add), if there is none of this key yet.
-    pub(crate) fn add_new(&self, key: &str, job_id: i64) -> Option<Listed> {
-        match self.lock().entry(key.to_owned()) {
-            Entry::Occupied(_) => return None,
-            Entry::Vacant(vacant) => vacant.insert(job_id),
-        };
-        Some(Listed {
+    pub(crate) fn add_new(&self, key: &str) -> Option<Listed> {
+        let new = self.lock().insert(key.to_owned());
+        new.then(|| Listed {
             table: self.clone(),
             key: key.to_owned(),
         })
     }
 
-    /// Whether a job of this id has a folder.
-    pub(crate) fn has_job(&self, job_id: &str) -> bool {
-        self.lock().values().any(|id| id.to_string() == job_id)
+    /// Whether this runner's job of this id has a folder, both as labels have them.
+    pub(crate) fn has(&self, short_token: &str, job_id: &str) -> bool {
+        self.lock().contains(&key(short_token, job_id))
     }
 
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,6 +209,19 @@ impl Listed {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.table.lock().remove(&self.key);
+    }
+}
+
+/// Jobs that this process cannot bring to their end: what they have on the engine is no leftover, and their numbers are not free.
+#[derive(Default)]
+pub(crate) struct LeftBehind {
+    jobs: Mutex<Vec<(Listed, TakenNumbers)>>,
+}
+
+impl LeftBehind {
+    pub(crate) fn keep(&self, listed: Listed, numbers: TakenNumbers) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.push((listed, numbers));
     }
 }
 
@@ -226,11 +243,12 @@ mod tests {
     #[test]
     fn a_job_is_listed_once_and_again_when_it_is_gone() {
         let jobs = JobTable::default();
-        let first = jobs.add_new("runner-1", 1).unwrap();
-        assert!(jobs.add_new("runner-1", 1).is_none());
-        assert!(jobs.has_job("1"));
+        let first = jobs.add_new(&key("runner", 1)).unwrap();
+        assert!(jobs.add_new("runner-1").is_none());
+        assert!(jobs.has("runner", "1"));
+        assert!(!jobs.has("another", "1"), "job ids are a server's own");
         drop(first);
-        assert!(jobs.add_new("runner-1", 1).is_some());
+        assert!(jobs.add_new("runner-1").is_some());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{
 use gantry_plan::Numbers;
 use tokio::sync::Semaphore;
 
+use crate::neighbours::Neighbours;
+
 /// `concurrent` slots; first come, first served. The number may change while jobs run: a smaller one takes effect as jobs end.
 #[derive(Clone)]
 pub(crate) struct Slots {
@@ -139,17 +141,22 @@ pub(crate) struct TakenNumbers {
 }
 
 impl NumberTable {
-    /// The lowest free numbers.
-    pub(crate) fn take(&self, runner: &str, project: i64) -> TakenNumbers {
+    /// The lowest numbers that are free here and with the neighbours.
+    pub(crate) fn take(
+        &self,
+        runner: &str,
+        project: i64,
+        neighbours: &Neighbours,
+    ) -> TakenNumbers {
         let mut used = self.lock();
         let of_runner = used.of_runner.entry(runner.to_owned()).or_default();
-        let concurrent = lowest_free(of_runner);
+        let concurrent = lowest_free(of_runner, &neighbours.of_runner);
         of_runner.insert(concurrent);
         let of_project = used
             .of_project
             .entry((runner.to_owned(), project))
             .or_default();
-        let concurrent_project = lowest_free(of_project);
+        let concurrent_project = lowest_free(of_project, &neighbours.of_project);
         of_project.insert(concurrent_project);
         drop(used);
         self.taken(
@@ -213,16 +220,19 @@ impl Drop for TakenNumbers {
     }
 }
 
-fn lowest_free(used: &BTreeSet<u32>) -> u32 {
-    used.iter()
-        .zip(0..)
-        .find(|&(&number, free)| number != free)
-        .map_or(used.len() as u32, |(_, free)| free)
+fn lowest_free(used: &BTreeSet<u32>, elsewhere: &BTreeSet<u32>) -> u32 {
+    (0..)
+        .find(|number| !used.contains(number) && !elsewhere.contains(number))
+        .unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn take(table: &NumberTable, runner: &str, project: i64) -> TakenNumbers {
+        table.take(runner, project, &Neighbours::default())
+    }
 
     #[tokio::test]
     async fn a_smaller_number_of_slots_takes_effect_as_jobs_end() {
@@ -266,9 +276,9 @@ mod tests {
     #[test]
     fn numbers_are_the_lowest_free_ones_per_runner_and_per_project() {
         let table = NumberTable::default();
-        let a = table.take("r", 7);
-        let b = table.take("r", 7);
-        let c = table.take("r", 8);
+        let a = take(&table, "r", 7);
+        let b = take(&table, "r", 7);
+        let c = take(&table, "r", 8);
         assert_eq!(
             b.get(),
             Numbers {
@@ -285,13 +295,13 @@ mod tests {
         );
         drop(a);
         assert_eq!(
-            table.take("r", 7).get(),
+            take(&table, "r", 7).get(),
             Numbers {
                 concurrent: 0,
                 concurrent_project: 0
             }
         );
-        assert_eq!(table.take("other", 7).get(), Numbers::default());
+        assert_eq!(take(&table, "other", 7).get(), Numbers::default());
     }
 
     #[test]
@@ -306,11 +316,33 @@ mod tests {
             },
         );
         assert_eq!(
-            table.take("r", 7).get(),
+            take(&table, "r", 7).get(),
             Numbers {
                 concurrent: 1,
                 concurrent_project: 1
             }
         );
+    }
+
+    #[test]
+    fn numbers_that_neighbours_use_are_skipped() {
+        let table = NumberTable::default();
+        let neighbours = Neighbours {
+            of_runner: [0, 2].into(),
+            of_project: [1].into(),
+        };
+        let numbers = |taken: &TakenNumbers| {
+            let Numbers {
+                concurrent,
+                concurrent_project,
+            } = taken.get();
+            (concurrent, concurrent_project)
+        };
+        let first = table.take("r", 7, &neighbours);
+        assert_eq!(numbers(&first), (1, 0));
+        let second = table.take("r", 7, &neighbours);
+        assert_eq!(numbers(&second), (3, 2));
+        let third = take(&table, "r", 7);
+        assert_eq!(numbers(&third), (0, 1), "the neighbours are gone");
     }
 }

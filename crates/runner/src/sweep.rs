@@ -1,115 +1,103 @@
-//! Removes what nobody owns any more: objects with this state folder's label whose job has no folder.
+//! Removes what nobody owns any more: objects with this state folder's label whose job has no folder, and carriers that a dead
+//! runner left in the middle of filling a tools volume.
 //!
-//! Names are claimed in a journal before anything is created, so at start there is no doubt. Later a grace of 60 s by the engine's
-//! clock covers objects of jobs that are being removed right now.
+//! Names are claimed in a journal before anything is created, so what is unowned when an engine is looked at for the first time is
+//! a leftover beyond doubt. Later a grace by the engine's own clock is kept, in case that a call of this process comes through late.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use gantry_container::Labels;
 use gantry_engine::{EngineError, ListFilter, SharedEngine};
-use gantry_plan::{JOB_LABEL, STATE_LABEL};
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use gantry_executor::TOOLS_LABEL;
+use gantry_plan::{JOB_LABEL, RUNNER_LABEL, STATE_LABEL};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
 
 use crate::{engines::EngineSettings, shared::Shared};
 
 const EVERY: Duration = Duration::from_secs(300);
+/// Pause before an engine that could not be swept yet is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+/// How long the others wait for an engine that does not answer.
+const MEET_LIMIT: Duration = Duration::from_secs(10);
+/// Age in seconds, by the engine's clock, from which on an object is a leftover.
+const GRACE: i64 = 60;
 
 /// Sweeps once at start and then every five minutes, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Objects seen unowned in the round before; only what is unowned twice is removed, but at start.
-    let mut suspects = BTreeMap::new();
-    let mut first = true;
+    let mut engines = Engines::default();
     loop {
-        ticks.tick().await;
-        let configured: Vec<_> = shared
+        let settings: BTreeSet<_> = shared
             .config
             .borrow()
             .usable_runners()
             .map(|runner| EngineSettings::of(&runner.docker))
             .collect();
-        for settings in configured {
-            // An engine that cannot be reached is swept later.
-            shared.engines.get(&settings).await.ok();
-        }
-        for engine in shared.engines.all() {
-            match sweep(&shared, &engine, first, &mut suspects).await {
-                Ok(0) => {}
-                Ok(removed) => info!(
-                    removed,
-                    host = engine.host(),
-                    "removed leftovers of earlier jobs"
-                ),
-                Err(error) => warn!(%error, host = engine.host(), "leftovers cannot be looked for"),
-            }
-        }
-        first = false;
+        // One that cannot be reached is swept when it can.
+        let met = settings
+            .iter()
+            .map(|settings| timeout(MEET_LIMIT, shared.engines.get(settings)));
+        let met = join_all(met).await;
+        let unmet = met.iter().any(|met| !matches!(met, Ok(Ok(_))));
+        let owns = |labels: &Labels| {
+            let label = |key| labels.get(key).map(String::as_str).unwrap_or_default();
+            shared.jobs.has(label(RUNNER_LABEL), label(JOB_LABEL))
+        };
+        let all = shared.engines.all();
+        let all_swept = engines.sweep(&all, shared.state.id(), &owns).await;
+        sleep(if all_swept && !unmet { EVERY } else { AGAIN }).await;
     }
 }
 
-type Suspects = BTreeMap<(String, String), ()>;
+/// What is known of the engines that are swept, by host.
+#[derive(Default)]
+struct Engines {
+    swept: BTreeSet<String>,
+    /// Could not be swept the last time, which was said.
+    failing: BTreeSet<String>,
+}
 
-async fn sweep(
-    shared: &Shared,
-    engine: &SharedEngine,
-    at_start: bool,
-    suspects: &mut Suspects,
-) -> Result<usize, EngineError> {
-    let filter = ListFilter {
-        labels: [(STATE_LABEL.to_owned(), shared.state.id().to_owned())].into(),
-        name: None,
-    };
-    let unowned = |labels: &BTreeMap<String, String>| {
-        labels
-            .get(JOB_LABEL)
-            .is_none_or(|job| !shared.jobs.has_job(job))
-    };
-    let mut found: Vec<(Kind, String)> = Vec::new();
-    for container in engine.container_list(&filter).await? {
-        if unowned(&container.labels) {
-            found.push((Kind::Container, container.id));
-        }
-    }
-    for network in engine.network_list(&filter).await? {
-        if unowned(&network.labels) {
-            found.push((Kind::Network, network.id));
-        }
-    }
-    for volume in engine.volume_list(&filter).await? {
-        if unowned(&volume.labels) {
-            found.push((Kind::Volume, volume.name));
-        }
-    }
-    let now: Suspects = found
-        .iter()
-        .map(|(kind, id)| ((format!("{kind:?}"), id.clone()), ()))
-        .collect();
-    let due: Vec<_> = found
-        .into_iter()
-        .filter(|(kind, id)| at_start || suspects.contains_key(&(format!("{kind:?}"), id.clone())))
-        .collect();
-    *suspects = now;
-    // Containers first: networks and volumes are in use until they are gone.
-    let removed = futures_util::stream::iter(due)
-        .then(|(kind, id)| async move {
-            let result = match kind {
-                Kind::Container => engine.container_remove(&id).await,
-                Kind::Network => engine.network_remove(&id).await,
-                Kind::Volume => engine.volume_remove(&id, true).await,
-            };
+impl Engines {
+    /// Sweeps all, side by side: one that does not answer must not keep the others. Says whether all could be swept.
+    async fn sweep(
+        &mut self,
+        engines: &[SharedEngine],
+        state_id: &str,
+        owns: &(impl Fn(&Labels) -> bool + Sync),
+    ) -> bool {
+        let sweeps = engines.iter().map(|engine| {
+            let first = !self.swept.contains(engine.host());
+            sweep(engine, state_id, owns, first)
+        });
+        let results = join_all(sweeps).await;
+        let mut all_swept = true;
+        for (engine, result) in engines.iter().zip(results) {
+            let host = engine.host().to_owned();
             match result {
-                Ok(()) => 1,
+                Ok(removed) => {
+                    if removed > 0 {
+                        info!(removed, host, "removed leftovers of earlier jobs");
+                    }
+                    self.failing.remove(&host);
+                    self.swept.insert(host);
+                }
                 Err(error) => {
-                    warn!(?kind, id, %error, "a leftover cannot be removed");
-                    0
+                    all_swept = false;
+                    if self.failing.insert(host.clone()) {
+                        warn!(%error, host, "leftovers cannot be looked for");
+                    } else {
+                        debug!(%error, host, "leftovers still cannot be looked for");
+                    }
                 }
             }
-        })
-        .collect::<Vec<usize>>()
-        .await;
-    Ok(removed.into_iter().sum())
+        }
+        all_swept
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,3 +106,124 @@ enum Kind {
     Network,
     Volume,
 }
+
+/// An object that belongs to nobody.
+struct Leftover {
+    kind: Kind,
+    /// ID; of a volume its name.
+    id: String,
+    name: String,
+    /// Unix seconds by the engine's clock.
+    created: Option<i64>,
+}
+
+/// Whether a leftover of this age is removed now. One whose age the engine does not tell is old enough.
+fn is_due(created: Option<i64>, now: i64) -> bool {
+    created.is_none_or(|created| now.saturating_sub(created) >= GRACE)
+}
+
+/// Removes the leftovers of one engine; says how many. The `first` look at an engine has no grace.
+async fn sweep(
+    engine: &SharedEngine,
+    state_id: &str,
+    owns: &(impl Fn(&Labels) -> bool + Sync),
+    first: bool,
+) -> Result<usize, EngineError> {
+    let now = engine.time().await?;
+    let mut due = leftovers(engine, state_id, owns).await?;
+    due.retain(|leftover| first || is_due(leftover.created, now));
+    // Nobody's in particular: whoever finds one that is old knows that its runner died.
+    let mut carriers = carriers(engine).await?;
+    carriers.retain(|carrier| is_due(carrier.created, now));
+    due.extend(carriers);
+    // In the order found, containers first: networks and volumes are in use until they are gone.
+    let mut removed = 0;
+    for leftover in &due {
+        let Leftover { kind, name, .. } = leftover;
+        match remove(engine, leftover).await {
+            Ok(()) => {
+                info!(?kind, name, "removed a leftover");
+                removed += 1;
+            }
+            Err(error) => warn!(?kind, name, %error, "a leftover cannot be removed"),
+        }
+    }
+    Ok(removed)
+}
+
+async fn leftovers(
+    engine: &SharedEngine,
+    state_id: &str,
+    owns: &impl Fn(&Labels) -> bool,
+) -> Result<Vec<Leftover>, EngineError> {
+    let filter = labelled(STATE_LABEL, state_id);
+    let mut found = Vec::new();
+    for container in engine.container_list(&filter).await? {
+        if !owns(&container.labels) {
+            found.push(of_container(container));
+        }
+    }
+    for network in engine.network_list(&filter).await? {
+        if !owns(&network.labels) {
+            found.push(Leftover {
+                kind: Kind::Network,
+                id: network.id,
+                name: network.name,
+                created: network.created,
+            });
+        }
+    }
+    for volume in engine.volume_list(&filter).await? {
+        if !owns(&volume.labels) {
+            found.push(Leftover {
+                kind: Kind::Volume,
+                id: volume.name.clone(),
+                name: volume.name,
+                created: volume.created,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Containers with the label of tools volumes carry the helper program into one; all else of that label is kept.
+async fn carriers(engine: &SharedEngine) -> Result<Vec<Leftover>, EngineError> {
+    let found = engine.container_list(&labelled(TOOLS_LABEL, "")).await?;
+    Ok(found.into_iter().map(of_container).collect())
+}
+
+fn labelled(label: &str, value: &str) -> ListFilter {
+    ListFilter {
+        labels: [(label.to_owned(), value.to_owned())].into(),
+        name: None,
+    }
+}
+
+fn of_container(container: gantry_engine::ContainerSummary) -> Leftover {
+    Leftover {
+        kind: Kind::Container,
+        id: container.id,
+        name: container.name,
+        created: Some(container.created),
+    }
+}
+
+async fn remove(engine: &SharedEngine, leftover: &Leftover) -> Result<(), EngineError> {
+    let id = &leftover.id;
+    match leftover.kind {
+        Kind::Container => engine.container_remove(id).await,
+        Kind::Network => {
+            // Containers that the job itself started on it carry no label of ours (docker-executor §2.7).
+            if let Some(network) = engine.network_inspect(id).await? {
+                for container in network.containers.keys() {
+                    engine.container_remove(container).await?;
+                }
+            }
+            engine.network_remove(id).await
+        }
+        Kind::Volume => engine.volume_remove(id, true).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,12 +62,12 @@ impl FakeEngine {
             // A volume that was not created before has no labels.
             let source = bind.split(':').next().unwrap_or_default();
             if !source.starts_with('/') && !world.volumes.contains_key(source) {
-                let created_at = world.clock.stamp();
+                let created = Some(world.clock.unix());
                 let labels = gantry_container::Labels::new();
                 let volume = VolumeState {
                     name: source.to_owned(),
                     labels,
-                    created_at,
+                    created,
                 };
                 world.volumes.insert(source.to_owned(), volume);
             }

@@ -57,6 +57,12 @@ impl Engine for FakeEngine {
         self.leave(entered, Ok(())).await
     }
 
+    async fn time(&self) -> Result<i64, EngineError> {
+        let entered = self.enter(Verb::Time, "", "").await?;
+        let time = self.world().clock.unix();
+        self.leave(entered, Ok(time)).await
+    }
+
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         let entered = self.enter(Verb::Facts, "", "").await?;
         let facts = self.world().facts.clone();
@@ -145,11 +151,11 @@ impl Engine for FakeEngine {
         let entered = self.enter(Verb::VolumeCreate, &spec.name, "").await?;
         let state = {
             let mut world = self.world();
-            let created_at = world.clock.stamp();
+            let created = Some(world.clock.unix());
             let new = || VolumeState {
                 name: spec.name.clone(),
                 labels: spec.labels.clone(),
-                created_at,
+                created,
             };
             world
                 .volumes
@@ -211,11 +217,11 @@ impl Engine for FakeEngine {
         let entered = self.enter(Verb::NetworkCreate, &spec.name, "").await?;
         let id = {
             let mut world = self.world();
-            let (id, created_at) = (world.new_id(), world.clock.stamp());
+            let (id, created) = (world.new_id(), Some(world.clock.unix()));
             world.networks.push(Network {
                 id: id.clone(),
                 spec: spec.clone(),
-                created_at,
+                created,
             });
             id
         };
@@ -532,7 +538,7 @@ fn network_state(network: &Network) -> NetworkState {
         id: network.id.clone(),
         name: network.spec.name.clone(),
         labels: network.spec.labels.clone(),
-        created_at: network.created_at.clone(),
+        created: network.created,
         containers: std::collections::BTreeMap::new(),
     }
 }

@@ -7,6 +7,7 @@ use crate::EngineError;
 #[allow(missing_docs, reason = "each is the trait method of that name")]
 pub enum Verb {
     Ping,
+    Time,
     Facts,
     ImageInspect,
     ImagePull,

@@ -81,7 +81,7 @@ pub(super) struct World {
 pub(super) struct Network {
     pub(super) id: String,
     pub(super) spec: NetworkSpec,
-    pub(super) created_at: String,
+    pub(super) created: Option<i64>,
 }
 
 type Matcher = Box<dyn Fn(&str, &ContainerSpec) -> bool + Send>;

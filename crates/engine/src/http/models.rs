@@ -303,7 +303,7 @@ impl From<Volume> for VolumeState {
         Self {
             name: volume.name,
             labels: volume.labels,
-            created_at: volume.created_at,
+            created: unix_seconds(&volume.created_at),
         }
     }
 }
@@ -337,7 +337,7 @@ impl From<Network> for NetworkState {
             id: network.id,
             name: network.name,
             labels: network.labels,
-            created_at: network.created,
+            created: unix_seconds(&network.created),
             containers: members
                 .map(|(id, m)| (id, m.unwrap_or_default().name))
                 .collect(),
@@ -461,4 +461,30 @@ pub(super) struct Actor {
     pub(super) id: String,
     #[serde(rename = "Attributes", deserialize_with = "null")]
     pub(super) attributes: BTreeMap<String, String>,
+}
+
+/// A time as engines print it (RFC 3339, any offset) in unix seconds; `None` for what is none.
+fn unix_seconds(time: &str) -> Option<i64> {
+    let time: jiff::Timestamp = time.parse().ok()?;
+    Some(time.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::unix_seconds;
+
+    #[rstest]
+    #[case::volume("2025-11-28T20:13:04Z", Some(1_764_360_784))]
+    #[case::network("2025-11-28T21:13:04.123456789+01:00", Some(1_764_360_784))]
+    #[case::never("0001-01-01T00:00:00Z", Some(-62_135_596_800))]
+    #[case::unsaid("", None)]
+    #[case::nonsense("yesterday", None)]
+    fn times_of_creation_are_read_as_engines_print_them(
+        #[case] text: &str,
+        #[case] seconds: Option<i64>,
+    ) {
+        assert_eq!(unix_seconds(text), seconds);
+    }
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gantry_container::{EngineFacts, EngineFlavor};
-use hyper::{HeaderMap, Method};
+use hyper::{HeaderMap, Method, header::DATE};
+use jiff::fmt::rfc2822;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
@@ -172,6 +173,19 @@ impl HttpEngine {
 
     pub(super) async fn ping_engine(&self) -> Result<(), EngineError> {
         self.ask_ping().await.map(drop)
+    }
+
+    /// Every answer is dated by the engine's clock.
+    pub(super) async fn ask_time(&self) -> Result<i64, EngineError> {
+        let headers = self.ask_ping().await?;
+        let date = headers.get(DATE).and_then(|value| value.to_str().ok());
+        let parsed = date.and_then(|date| rfc2822::parse(date).ok());
+        parsed
+            .map(|date| date.timestamp().as_second())
+            .ok_or_else(|| EngineError::Garbled {
+                what: "ask for the time".to_owned(),
+                message: format!("date {:?}", date.unwrap_or_default()),
+            })
     }
 
     async fn unversioned<T: serde::de::DeserializeOwned>(

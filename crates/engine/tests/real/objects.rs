@@ -24,7 +24,7 @@ async fn volumes_are_created_once_listed_and_removed() {
             lab.engine.volume_list(&lab.filter()).await.unwrap(),
             std::slice::from_ref(&made)
         );
-        assert!(!made.created_at.is_empty() && made.labels == lab.labels());
+        assert!(made.created.is_some() && made.labels == lab.labels());
         lab.engine.volume_remove(&name, false).await.unwrap();
         lab.engine.volume_remove(&name, true).await.unwrap();
         assert_eq!(lab.engine.volume_inspect(&name).await.unwrap(), None);

@@ -102,6 +102,10 @@ impl Engine for Bent {
         self.engine.ping().await
     }
 
+    async fn time(&self) -> Result<i64, EngineError> {
+        self.engine.time().await
+    }
+
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         self.engine.facts().await
     }

@@ -485,3 +485,14 @@ async fn secrets_of_a_request_reach_no_log_and_no_error() {
     assert!(logged.contains("the capture works"));
     assert!(!logged.contains(secret), "{logged}");
 }
+
+#[tokio::test]
+async fn the_engines_clock_is_read_from_the_date_of_its_answers() {
+    let stub = Stub::with("Date: Fri, 28 Nov 2025 20:13:04 GMT\r\n", |_| {
+        json(404, r#"{"message":"no"}"#)
+    });
+    assert_eq!(stub.engine.time().await.unwrap(), 1_764_360_784);
+    let stub = Stub::with("", |_| json(404, r#"{"message":"no"}"#));
+    let error = stub.engine.time().await.unwrap_err();
+    assert!(matches!(error, EngineError::Garbled { .. }), "{error}");
+}
