@@ -13,7 +13,7 @@ use gantry_gitlab::{
 use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, JobState, Outcome};
 use gantry_journal::{JobFolder, Journal, JournalError};
 use gantry_plan::{Inputs, LogPlan, Plan, Sources};
-use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceOptions};
+use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceError, TraceOptions};
 use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -62,13 +62,23 @@ enum OpenError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
-    Trace(#[from] gantry_trace::TraceError),
+    Trace(#[from] TraceError),
     #[error(transparent)]
     Origin(#[from] OriginError),
     #[error(transparent)]
     Client(#[from] gantry_gitlab::ClientError),
     #[error("the journal begins without an acceptance")]
     NotAccepted,
+}
+
+impl OpenError {
+    fn is_no_space(&self) -> bool {
+        match self {
+            Self::Journal(error) => error.is_no_space(),
+            Self::Trace(error) => matches!(error, TraceError::DiskFull { .. }),
+            Self::Origin(_) | Self::Client(_) | Self::NotAccepted => false,
+        }
+    }
 }
 
 /// Takes a received job: journal first, then the server's confirmation, then the work.
@@ -107,6 +117,11 @@ pub(crate) async fn accept(
     };
     let open = match create(&shared, &runner, &coordinator, &received, &claim, listed).await {
         Ok(open) => open,
+        Err(error) if error.is_no_space() => {
+            // What is not confirmed goes back to the queue, as for a runner that died here.
+            error!(job = job_id, %error, "the disk of the state folder is full: the job is left to other runners");
+            return;
+        }
         Err(error) => {
             error!(job = job_id, %error, "the job cannot be written down and is refused");
             let verdict = FinalState::failed(FailureReason::RunnerSystemFailure, 0);
@@ -201,18 +216,17 @@ async fn create(
     let origin = Origin::of(received, runner, numbers)?;
     let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers);
     let folder = shared.state.create_job(listed.key())?;
-    let (journal, _) = folder.journal::<Record>()?;
-    let now = unix_ms();
-    let accepted = Accepted {
-        origin: origin.to_journal()?,
-        log: log.clone(),
-        accepted_ms: now,
-        deadline_ms: now
-            .saturating_add(u64::try_from(received.job.timeout().as_millis()).unwrap_or(u64::MAX)),
-    };
-    let record = Record::Accepted(Box::new(accepted));
-    journal.append_synced(&record).await?;
-    let trace = JobTrace::create(folder.path(), trace_options(&log))?;
+    let (journal, record, trace) =
+        match write_down(&folder, &origin, &log, received.job.timeout()).await {
+            Ok(written) => written,
+            Err(error) => {
+                // Half a folder must not be taken for a job of this process by the next one.
+                if let Err(error) = folder.remove() {
+                    warn!(job = received.job.id, %error, "the job's folder cannot be removed");
+                }
+                return Err(error);
+            }
+        };
     let mut progress = Progress::of([record]);
     forget_origin(&mut progress);
     Ok(OpenJob {
@@ -229,6 +243,27 @@ async fn create(
         listed,
         started: std::time::Instant::now(),
     })
+}
+
+/// The job's first record, on the disk, and its log.
+async fn write_down(
+    folder: &JobFolder,
+    origin: &Origin,
+    log: &LogPlan,
+    timeout: Duration,
+) -> Result<(Journal<Record>, Record, JobTrace), OpenError> {
+    let (journal, _) = folder.journal::<Record>()?;
+    let now = unix_ms();
+    let accepted = Accepted {
+        origin: origin.to_journal()?,
+        log: log.clone(),
+        accepted_ms: now,
+        deadline_ms: now.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let record = Record::Accepted(Box::new(accepted));
+    journal.append_synced(&record).await?;
+    let trace = JobTrace::create(folder.path(), trace_options(log))?;
+    Ok((journal, record, trace))
 }
 
 async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, Claim)>, OpenError> {

@@ -56,7 +56,10 @@ fn of(containers: &[ContainerSummary], state_id: &str, project: i64) -> Neighbou
     let project = project.to_string();
     for container in containers {
         let label = |key: &str| container.labels.get(key).map(String::as_str);
-        let runs = matches!(container.state.as_str(), "running" | "paused" | "restarting");
+        let runs = matches!(
+            container.state.as_str(),
+            "running" | "paused" | "restarting"
+        );
         if !runs || label(STATE_LABEL) == Some(state_id) {
             continue;
         }
@@ -88,7 +91,11 @@ mod tests {
         }
     }
 
-    fn job<'a>(project: &'a str, number: &'a str, project_number: &'a str) -> [(&'a str, &'a str); 3] {
+    fn job<'a>(
+        project: &'a str,
+        number: &'a str,
+        project_number: &'a str,
+    ) -> [(&'a str, &'a str); 3] {
         [
             (PROJECT_LABEL, project),
             (NUMBER_LABEL, number),

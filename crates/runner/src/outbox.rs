@@ -63,11 +63,7 @@ mod tests {
     }
 
     impl JobCalls for Server {
-        async fn update_job(
-            &self,
-            _: &JobCredentials,
-            _: &JobUpdate,
-        ) -> JobReply<UpdateAnswer> {
+        async fn update_job(&self, _: &JobCredentials, _: &JobUpdate) -> JobReply<UpdateAnswer> {
             let now = Instant::now();
             self.asked.lock().unwrap().push(now);
             JobReply::plain(if now < self.away_until {

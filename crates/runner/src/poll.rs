@@ -17,7 +17,7 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     adaptive::{AdaptiveConcurrency, Brought},
@@ -28,7 +28,7 @@ use crate::{
 /// What a job may need in the state folder: its log up to the usual limit, and its journal.
 const SPACE_FOR_A_JOB: u64 = 16 * 1024 * 1024;
 /// How long polling rests when the disk is full.
-const FULL_DISK_PAUSE: Duration = Duration::from_secs(30);
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
 
 /// A runner entry that is polled. Its loops share this.
 pub(crate) struct PolledRunner {
@@ -41,6 +41,8 @@ pub(crate) struct PolledRunner {
 struct State {
     health: RunnerHealth,
     adaptive: AdaptiveConcurrency,
+    /// No space for another job, which was said.
+    disk_full: bool,
 }
 
 impl PolledRunner {
@@ -53,6 +55,7 @@ impl PolledRunner {
         let state = State {
             health: RunnerHealth::new(settings, Instant::now()),
             adaptive: AdaptiveConcurrency::default(),
+            disk_full: false,
         };
         Self {
             entry,
@@ -129,14 +132,7 @@ async fn once(
     if number >= allowed_requests(runner, config) {
         return Again::After(interval);
     }
-    if let Some(free) = shared.state.free_bytes()
-        && free < SPACE_FOR_A_JOB
-    {
-        error!(
-            free_bytes = free,
-            folder = %shared.state.path().display(),
-            "no new jobs: the disk of the state folder is full; running jobs go on"
-        );
+    if disk_is_full(shared, runner) {
         return Again::After(FULL_DISK_PAUSE);
     }
     match runner.lock().health.poll(Instant::now()) {
@@ -232,6 +228,27 @@ async fn once(
         | JobRequestAnswer::Unavailable
         | JobRequestAnswer::Failed(CallFailure::Client(_) | _) => Again::After(interval),
     }
+}
+
+/// Says so once, and once that it is over.
+fn disk_is_full(shared: &Shared, runner: &PolledRunner) -> bool {
+    let free = shared.state.free_bytes();
+    let full = free.is_some_and(|free| free < SPACE_FOR_A_JOB);
+    let before = std::mem::replace(&mut runner.lock().disk_full, full);
+    if full != before {
+        let folder = shared.state.path().display();
+        let free_bytes = free.unwrap_or_default();
+        if full {
+            error!(
+                free_bytes,
+                %folder,
+                "no new jobs: the disk of the state folder is full; running jobs go on"
+            );
+        } else {
+            info!(free_bytes, %folder, "the disk of the state folder has space for jobs again");
+        }
+    }
+    full
 }
 
 fn allowed_requests(runner: &PolledRunner, config: &RunnerConfig) -> usize {

@@ -142,12 +142,7 @@ pub(crate) struct TakenNumbers {
 
 impl NumberTable {
     /// The lowest numbers that are free here and with the neighbours.
-    pub(crate) fn take(
-        &self,
-        runner: &str,
-        project: i64,
-        neighbours: &Neighbours,
-    ) -> TakenNumbers {
+    pub(crate) fn take(&self, runner: &str, project: i64, neighbours: &Neighbours) -> TakenNumbers {
         let mut used = self.lock();
         let of_runner = used.of_runner.entry(runner.to_owned()).or_default();
         let concurrent = lowest_free(of_runner, &neighbours.of_runner);

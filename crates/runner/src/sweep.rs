@@ -4,11 +4,7 @@
 //! Names are claimed in a journal before anything is created, so what is unowned when an engine is looked at for the first time is
 //! a leftover beyond doubt. Later a grace by the engine's own clock is kept, in case that a call of this process comes through late.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use gantry_container::Labels;

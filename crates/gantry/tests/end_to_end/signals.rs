@@ -130,6 +130,8 @@ async fn a_stop_that_takes_longer_than_shutdown_timeout_exits_1_and_the_next_sta
     runner.signal(Signal::TERM);
     assert_eq!(runner.exit_code().await, 1);
     runner.says("shutdown timed out").await;
+    // Not to be taken for a crash.
+    assert_eq!(host.journal(id).last().expect("records"), "Detached");
     host.gitlab.heal();
     let runner = host.start();
     let job = host.end_of(id).await;
@@ -152,6 +154,7 @@ async fn a_second_signal_exits_at_once_with_1_and_the_next_start_reports() {
     runner.signal(Signal::INT);
     assert_eq!(runner.exit_code().await, 1);
     runner.says("forced exit with stop signal: interrupt").await;
+    assert_eq!(host.journal(id).last().expect("records"), "Detached");
     host.gitlab.heal();
     let runner = host.start();
     let job = host.end_of(id).await;

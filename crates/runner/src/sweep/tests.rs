@@ -11,9 +11,13 @@ const STATE: &str = "0123456789abcdef";
 const IMAGE: &str = "busybox";
 
 fn labels(state: &str, job: &str) -> Labels {
-    [(STATE_LABEL, state), (RUNNER_LABEL, "tok"), (JOB_LABEL, job)]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    [
+        (STATE_LABEL, state),
+        (RUNNER_LABEL, "tok"),
+        (JOB_LABEL, job),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
 }
 
 /// Job 1 has a folder.
@@ -103,7 +107,11 @@ async fn the_carrier_of_a_tools_volume_goes_when_it_is_a_minute_old_and_the_volu
     };
     engine.volume_create(&volume).await.unwrap();
     sweep_of(&mut engines, &engine).await;
-    assert_eq!(left(&engine).len(), 2, "another runner may be at work on it");
+    assert_eq!(
+        left(&engine).len(),
+        2,
+        "another runner may be at work on it"
+    );
     advance(Duration::from_secs(61)).await;
     sweep_of(&mut engines, &engine).await;
     assert_eq!(left(&engine), ["volume gantry-tools-ab"]);

@@ -132,3 +132,127 @@ async fn a_damaged_journal_is_set_aside_and_other_jobs_go_on() {
     std::fs::remove_dir_all(aside).expect("the folder of damaged jobs");
     host.finish(runner).await;
 }
+
+/// A small disk of its own for the state folder. Ends with the test.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// `None` where nothing can be mounted.
+    fn mount(host: &Host, size: &str) -> Option<Self> {
+        let place = host.folder().join(".gantry");
+        std::fs::create_dir(&place).expect("a folder");
+        let mounted = std::process::Command::new("mount")
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size},mode=700"),
+                "tmpfs",
+            ])
+            .arg(&place)
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            crate::harness::skipped("a disk of one's own cannot be mounted here");
+            return None;
+        }
+        Some(Self(place))
+    }
+
+    /// Takes all the space there is.
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
+        let (mut piece, zeros) = (1 << 20, vec![0_u8; 1 << 20]);
+        while piece > 0 {
+            match file.write(&zeros[..piece]) {
+                Ok(written) if written > 0 => {}
+                _ => piece /= 2,
+            }
+        }
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.join("filler")).expect("a file");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmount = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+        unmount.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_running_jobs_go_on_and_no_new_ones_are_taken() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let Some(disk) = Disk::mount(&host, "20m") else {
+        return;
+    };
+    let (start, go_on) = (gate("start"), gate("go-on"));
+    let lines = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done";
+    let id = host.gitlab.enqueue(&job([
+        "echo begun >> /witness/script",
+        start.as_str(),
+        lines,
+        "echo printed >> /witness/script",
+        go_on.as_str(),
+        "exit 9",
+    ]));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    disk.fill();
+    host.open_gate("start");
+    // The container prints on, whoever reads.
+    host.wait_witness("script", 2).await;
+    runner.says("job output waits for space on the disk").await;
+    runner
+        .says("no new jobs: the disk of the state folder is full")
+        .await;
+    let second = host.gitlab.enqueue(&job(["exit 8"]));
+    host.open_gate("go-on");
+    host.wait_container("-build", |build| build["State"]["Status"] == "exited")
+        .await;
+    assert_eq!(host.gitlab.job(id).state, ServerJobState::Running);
+    assert_eq!(host.gitlab.job(second).state, ServerJobState::Pending);
+    disk.empty();
+    let first = host.end_of(id).await;
+    assert_eq!(first.exit_code, Some(9), "{}", first.log());
+    let printed = JobLog::of(&first).stdout;
+    let printed: Vec<_> = printed
+        .iter()
+        .filter(|line| line.starts_with("line "))
+        .collect();
+    assert_eq!(printed.len(), 3000);
+    host.gitlab.assert_patches(id);
+    assert_eq!(host.end_of(second).await.exit_code, Some(8));
+    host.finish(runner).await;
+}
+
+/// As after a runner that died in the middle of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_handed_out_while_the_disk_filled_up_goes_back_to_the_queue() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let Some(disk) = Disk::mount(&host, "20m") else {
+        return;
+    };
+    let runner = host.start();
+    // The second one is held: it echoes what the first was told.
+    host.gitlab.wait_for_requests(Endpoint::RequestJob, 2).await;
+    disk.fill();
+    let id = host.gitlab.enqueue(&job(["exit 8"]));
+    runner.says("the job is left to other runners").await;
+    assert!(host.job_folders().is_empty());
+    assert!(!host.gitlab.job(id).state.is_final());
+    disk.empty();
+    host.gitlab.reclaim(id);
+    assert_eq!(host.end_of(id).await.exit_code, Some(8));
+    host.finish(runner).await;
+}

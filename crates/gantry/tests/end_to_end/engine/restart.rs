@@ -9,6 +9,8 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
 
 use super::*;
+use gantry_testkit::Endpoint;
+
 use crate::harness::{BUSYBOX, Docker, Signal, skipped};
 
 /// A Docker daemon of its own. Ends with the test.
@@ -96,6 +98,16 @@ impl Daemon {
         let pid = id.and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("a process to signal");
         process.wait().await.expect("a child");
+    }
+}
+
+impl Daemon {
+    /// Sends a signal that does not end it.
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("a daemon that runs");
+        let id = process.id().and_then(|id| i32::try_from(id).ok());
+        let pid = id.and_then(Pid::from_raw).expect("a process id");
+        kill_process(pid, signal).expect("a process to signal");
     }
 }
 
@@ -207,5 +219,40 @@ async fn a_job_that_the_engine_ends_with_itself_is_told_so() {
         job.log()
     );
     JobLog::of(&job).assert_says("the container engine stopped while step_script ran");
+    assert_eq!(host.witnessed("script"), ["begun"]);
+}
+
+/// An engine that takes connections and does not answer: nothing is known of the container, so nothing is done about it.
+#[rstest]
+#[case::in_mid_job(false)]
+#[case::and_the_runner_dies_meanwhile(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_on_when_its_engine_hangs_for_a_while(#[case] killed: bool) {
+    let Some(daemon) = Daemon::start(true).await else {
+        return;
+    };
+    let host = host_on(&daemon).await;
+    let id = host.gitlab.enqueue(&talker());
+    let mut runner = host.start();
+    host.wait_witness("script", 1).await;
+    daemon.signal(Signal::STOP);
+    if killed {
+        runner.kill().await;
+        runner = host.start();
+        runner.says("taking up a job of an earlier process").await;
+    }
+    host.open_gate("go");
+    // What asks the engine for nothing goes on.
+    let asked = host.gitlab.requests_to(Endpoint::UpdateJob).len();
+    until("the server to be told that the job runs", async || {
+        (host.gitlab.requests_to(Endpoint::UpdateJob).len() > asked).then_some(())
+    })
+    .await;
+    assert_eq!(host.gitlab.job(id).state, ServerJobState::Running);
+    daemon.signal(Signal::CONT);
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    assert_eq!(job.exit_code, Some(5), "{}", job.log());
+    assert_whole(&JobLog::of(&job));
     assert_eq!(host.witnessed("script"), ["begun"]);
 }

@@ -209,3 +209,44 @@ async fn a_job_handed_out_again_while_it_is_still_here_is_not_taken_twice() {
     assert_eq!(job.state, ServerJobState::Success);
     JobLog::of(&job).assert_prints("to the end");
 }
+
+/// A GitLab Runner that drains while another runner of the same token takes its place: two jobs must not share a number, and with
+/// it a volume.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_of_jobs_that_another_runner_still_runs_are_skipped() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let peer = format!("gantry-end-to-end-peer-{}", host.short_token());
+    let label = |key: &str, value: &str| format!("com.gitlab.gitlab-runner.{key}={value}");
+    let labels = [
+        label("managed", "true"),
+        label("runner.id", host.short_token()),
+        label("runner.local_id", "0"),
+        label("project.id", "4"),
+        label("project.runner_id", "0"),
+    ];
+    let mut run = vec!["run", "--detach", "--name", &peer];
+    for label in &labels {
+        run.extend(["--label", label]);
+    }
+    run.extend([crate::harness::BUSYBOX, "sleep", "1000"]);
+    host.docker.run(&run).await;
+    let work = || job(["echo numbers $CI_CONCURRENT_ID $CI_CONCURRENT_PROJECT_ID $(hostname)"]);
+    let id = host.gitlab.enqueue(&work());
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    let log = JobLog::of(&job);
+    let name = format!("runner-{}-project-4-concurrent", host.short_token()).to_lowercase();
+    log.assert_prints(&format!("numbers 1 1 {name}-1"));
+    host.docker.run(&["rm", "--force", &peer]).await;
+    let id = host.gitlab.enqueue(&work());
+    let job = host.end_of(id).await;
+    let log = JobLog::of(&job);
+    host.finish(runner).await;
+    assert!(
+        log.prints(&format!("numbers 0 0 {name}-0")),
+        "{}",
+        log.text()
+    );
+}
