@@ -99,9 +99,13 @@ impl StateFolder {
         &self.path
     }
 
-    /// Bytes that the file system of the folder still takes; `None` when it does not say.
+    /// Bytes that the file system of the folder still takes, none if it takes no more files; `None` when it does not say.
     pub fn free_bytes(&self) -> Option<u64> {
         let stat = rustix::fs::statvfs(&self.path).ok()?;
+        // File systems that have no such limit say 0 of 0.
+        if stat.f_files > 0 && stat.f_favail == 0 {
+            return Some(0);
+        }
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
