@@ -3,11 +3,13 @@
 //! [`Config`] is one loaded file. Its runner entries are shared ([`Arc`]), so a job keeps the entry it started with while a reload
 //! puts another in place (config-toml §1 "Hot reload").
 
+mod cache;
 mod docker;
 mod gantry;
 mod log;
 mod runner;
 
+pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
 pub use docker::{DockerConfig, PullPolicy};
 pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, OnStop};
 pub use log::{LogFormat, LogLevel};

@@ -31,8 +31,9 @@ mod token;
 mod tree;
 
 pub use config::{
-    COMPATIBLE_VERSION, Config, CustomBuildDir, DockerConfig, Environment, Executor, GantryConfig,
-    IgnoreUnsupported, LogDriver, LogFormat, LogLevel, OnStop, PullPolicy, RunnerConfig, Skip,
+    AzureCacheConfig, COMPATIBLE_VERSION, CacheConfig, Config, CustomBuildDir, DockerConfig,
+    Environment, Executor, GantryConfig, GcsCacheConfig, IgnoreUnsupported, LogDriver, LogFormat,
+    LogLevel, OnStop, PullPolicy, RunnerConfig, S3CacheConfig, Skip,
 };
 pub use load::{Loaded, Placeholders, load, parse};
 pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};

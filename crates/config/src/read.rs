@@ -1,5 +1,6 @@
 //! From a checked [`Tree`] to a [`Config`]: defaults, clamps, placeholders, and what only several keys together tell.
 
+mod cache;
 mod runner;
 
 use std::collections::BTreeMap;

@@ -3,10 +3,12 @@
 //! This is the one place where token and environment are written down; the journal keeps its files to their owner (0600). Reading
 //! is tolerant both ways: fields another version added are ignored, fields it did not have get their defaults.
 
+use std::borrow::Cow;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Environment, RunnerConfig};
+use crate::config::{CacheConfig, Environment, RunnerConfig};
 
 /// Why a journaled runner entry cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,40 @@ struct Written<'a> {
     runner: &'a RunnerConfig,
     token: &'a str,
     environment: Vec<(&'a str, &'a str)>,
+    cache: CacheSecrets<'a>,
+}
+
+/// Keys of the remote cache.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct CacheSecrets<'a> {
+    s3_access_key: Cow<'a, str>,
+    s3_secret_key: Cow<'a, str>,
+    s3_session_token: Cow<'a, str>,
+    gcs_private_key: Cow<'a, str>,
+    azure_account_key: Cow<'a, str>,
+}
+
+impl<'a> CacheSecrets<'a> {
+    fn of(cache: &'a CacheConfig) -> Self {
+        let shown = |secret: &'a SecretString| Cow::Borrowed(secret.expose_secret());
+        Self {
+            s3_access_key: shown(&cache.s3.access_key),
+            s3_secret_key: shown(&cache.s3.secret_key),
+            s3_session_token: shown(&cache.s3.session_token),
+            gcs_private_key: shown(&cache.gcs.private_key),
+            azure_account_key: shown(&cache.azure.account_key),
+        }
+    }
+
+    fn give_to(self, cache: &mut CacheConfig) {
+        let secret = |text: Cow<'a, str>| SecretString::from(text.into_owned());
+        cache.s3.access_key = secret(self.s3_access_key);
+        cache.s3.secret_key = secret(self.s3_secret_key);
+        cache.s3.session_token = secret(self.s3_session_token);
+        cache.gcs.private_key = secret(self.gcs_private_key);
+        cache.azure.account_key = secret(self.azure_account_key);
+    }
 }
 
 /// The same, read back.
@@ -29,6 +65,8 @@ struct Read {
     token: SecretString,
     #[serde(default)]
     environment: Vec<(String, String)>,
+    #[serde(default)]
+    cache: CacheSecrets<'static>,
 }
 
 impl RunnerConfig {
@@ -41,6 +79,7 @@ impl RunnerConfig {
             runner: self,
             token: self.token.expose_secret(),
             environment: self.environment.iter().collect(),
+            cache: CacheSecrets::of(&self.cache),
         };
         Ok(serde_json::to_value(written)?)
     }
@@ -53,6 +92,7 @@ impl RunnerConfig {
         let read = Read::deserialize(snapshot).map_err(unquoted)?;
         let mut runner = read.runner;
         runner.token = read.token;
+        read.cache.give_to(&mut runner.cache);
         runner.environment = Environment::from_iter(read.environment);
         Ok(runner)
     }

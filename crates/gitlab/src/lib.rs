@@ -25,6 +25,7 @@ mod health;
 mod info;
 mod job_calls;
 mod job_request;
+mod outside;
 mod product;
 mod retry;
 mod tls;
@@ -43,6 +44,7 @@ pub use job_request::{
     JobRequest, JobRequestAnswer, JobRequestReply, Payload, ReceivedJob, SessionInfo, TlsData,
     UnreadableJob,
 };
+pub use outside::outside_client;
 pub use product::Product;
 pub use tls::TlsFiles;
 pub use trace_upload::{

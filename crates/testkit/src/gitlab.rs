@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::http::{Server, server_tls};
 use crate::{Identity, JobBuilder, TestCa};
 
+mod artifacts;
 mod book;
 mod check;
 mod endpoint;
@@ -25,6 +26,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub use artifacts::StoredArtifact;
 use book::Book;
 pub use fault::{Answer, Fault};
 pub use job::{JobRecord, RecordedUpdate, ServerJobState};
@@ -266,6 +268,27 @@ impl FakeGitLab {
     /// Answers the first `times` valid final updates of each job enqueued from now on with 202.
     pub fn accept_final_updates(&self, times: u32) {
         self.change(|book| book.accept_final = times);
+    }
+
+    /// Sends downloads of artifacts that ask for it to an object storage, which is this server without tokens.
+    pub fn set_direct_download(&self, on: bool) {
+        self.change(|book| book.direct_download = on);
+    }
+
+    /// The archive of a job, as if a runner had uploaded it.
+    pub fn store_archive(&self, id: i64, file_name: &str, bytes: impl Into<Bytes>) {
+        let artifact = StoredArtifact {
+            file_name: file_name.to_owned(),
+            artifact_type: "archive".to_owned(),
+            format: "zip".to_owned(),
+            expire_in: String::new(),
+            bytes: bytes.into(),
+        };
+        self.change(|book| {
+            if let Some(job) = book.jobs.get_mut(&id) {
+                job.artifacts.push(artifact);
+            }
+        });
     }
 
     /// Whether bodies of requests are kept; off saves memory when much log goes through.

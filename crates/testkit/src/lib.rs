@@ -22,6 +22,6 @@ pub use certificates::{Identity, TestCa};
 pub use git::{GitHttp, Repository, RepositoryBuilder};
 pub use gitlab::{
     Answer, Endpoint, FakeGitLab, FakeGitLabBuilder, Fault, JobRecord, RecordedRequest,
-    RecordedUpdate, ServerJobState,
+    RecordedUpdate, ServerJobState, StoredArtifact,
 };
 pub use job_builder::{JobBuilder, ServiceBuilder};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::DockerConfig;
+use super::{CacheConfig, DockerConfig};
 
 /// One runner: who it is, where its jobs come from, how they run.
 ///
@@ -93,6 +93,8 @@ pub struct RunnerConfig {
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`
     pub artifact_response_header_timeout: Duration,
+    /// `[runners.cache]`
+    pub cache: CacheConfig,
     /// `[runners.docker]`
     pub docker: DockerConfig,
 
@@ -166,6 +168,7 @@ impl Default for RunnerConfig {
             custom_build_dir: CustomBuildDir::default(),
             artifact_upload_timeout: Duration::from_secs(3600),
             artifact_response_header_timeout: Duration::from_secs(600),
+            cache: CacheConfig::default(),
             docker: DockerConfig::default(),
             skip: None,
             line: 0,

@@ -61,14 +61,17 @@ static S3: Section = Section {
         )
         .with("Type"),
         Key::new("ServerSideEncryptionKeyID", Kind::Text, "", "KMS key").with("Type"),
-        Key::new("DualStack", Kind::Bool, "true", "IPv6 endpoint of AWS").with("Type"),
+        Key::new("DualStack", Kind::Bool, "true", "IPv6 endpoint of AWS")
+            .with("Type")
+            .zero_counts(),
         Key::new(
             "PathStyle",
             Kind::Bool,
             "",
             "bucket in the path; empty: chosen",
         )
-        .with("Type"),
+        .with("Type")
+        .zero_counts(),
         Key::new("Accelerate", Kind::Bool, "false", "transfer acceleration").with("Type"),
         Key::new("RoleARN", Kind::Text, "", "role for transfers").with("Type"),
         Key::new(

@@ -1,6 +1,6 @@
 //! Top level, `[session_server]`, `[experimental]` (config-toml §2, §3, §7).
 
-use super::{Key, Kind, Section, Variable, gantry, runner};
+use super::{Key, Kind, Section, gantry, runner};
 
 /// The whole file.
 pub static ROOT: Section = Section {
@@ -9,13 +9,13 @@ pub static ROOT: Section = Section {
     keys: &[
         Key::new(
             "concurrent",
-            Kind::Count,
+            Kind::Int,
             "1",
             "job slots of the whole process",
         ),
         Key::new(
             "check_interval",
-            Kind::Count,
+            Kind::Int,
             "3",
             "seconds between two rounds of polling over all runners",
         ),
@@ -24,27 +24,23 @@ pub static ROOT: Section = Section {
             Kind::OneOfAnyCase(LOG_LEVELS),
             "info",
             "level of the process log",
-        )
-        .variable(Variable::Over("LOG_LEVEL")),
+        ),
         Key::new(
             "log_format",
             Kind::OneOf(&["runner", "text", "json"]),
             "runner",
             "form of the process log",
-        )
-        .variable(Variable::Over("LOG_FORMAT")),
+        ),
         Key::new(
             "listen_address",
             Kind::Text,
             "",
             "address of the metrics endpoint",
         )
-        .variable(Variable::Over("LISTEN_ADDRESS"))
-        .at_restart()
         .not_yet("there is no metrics endpoint"),
         Key::new(
             "shutdown_timeout",
-            Kind::Count,
+            Kind::Int,
             "30",
             "seconds a forceful shutdown may take",
         ),
@@ -54,16 +50,15 @@ pub static ROOT: Section = Section {
             "",
             "where errors of the process are reported",
         )
-        .variable(Variable::Under("SENTRY_DSN"))
         .secret()
         .not_yet(""),
         Key::new(
             "connection_max_age",
             Kind::Duration,
             "15m",
-            "greatest age of a keep-alive connection to GitLab; 0: no limit",
+            "greatest age of a keep-alive connection to GitLab",
         )
-        .zero_counts(),
+        .not_yet(""),
         Key::new(
             "user",
             Kind::Text,
@@ -88,13 +83,13 @@ pub static ROOT: Section = Section {
             "experimental",
             Kind::Table(&EXPERIMENTAL),
             "",
-            "experiments of GitLab Runner",
+            "experiments of the peer",
         ),
         Key::new(
             "gantry",
             Kind::Table(&gantry::SECTION),
             "",
-            "settings GitLab Runner has no key for",
+            "settings the peer has no key for",
         ),
         Key::new("runners", Kind::Tables(&runner::SECTION), "", "the runners"),
     ],
@@ -115,7 +110,6 @@ static SESSION_SERVER: Section = Section {
             "",
             "where terminals connect to",
         )
-        .at_restart()
         .not_yet("jobs have no terminal"),
         Key::new(
             "advertise_address",
@@ -123,11 +117,10 @@ static SESSION_SERVER: Section = Section {
             "",
             "the same as GitLab sees it",
         )
-        .at_restart()
         .with("listen_address"),
         Key::new(
             "session_timeout",
-            Kind::Count,
+            Kind::Int,
             "1800",
             "seconds a terminal may keep a finished job's container",
         )
@@ -137,7 +130,7 @@ static SESSION_SERVER: Section = Section {
 
 static EXPERIMENTAL: Section = Section {
     path: "experimental",
-    what: "experiments of GitLab Runner",
+    what: "experiments of the peer",
     keys: &[Key::new(
         "usage_logger",
         Kind::Table(&USAGE_LOGGER),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::config::{CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, Skip};
+use crate::config::{
+    CacheConfig, CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, Skip,
+};
 use crate::duration::GoDuration;
 use crate::expand::expand;
 use crate::findings::Findings;
@@ -129,6 +131,9 @@ impl Reader<'_> {
                 .unwrap_or(default.artifact_upload_timeout),
             artifact_response_header_timeout: positive(artifact, "response_header_timeout")
                 .unwrap_or(default.artifact_response_header_timeout),
+            cache: tree
+                .table("cache")
+                .map_or_else(CacheConfig::default, super::cache::cache),
             docker: tree
                 .table("docker")
                 .map_or_else(DockerConfig::default, docker),

@@ -21,6 +21,14 @@ fn runner() -> RunnerConfig {
         memory = "1g"
         pull_policy = ["if-not-present", "never"]
         wait_for_services_timeout = -1
+        [runners.cache]
+        Type = "s3"
+        [runners.cache.s3]
+        BucketName = "caches"
+        AccessKey = "AKIA"
+        SecretKey = "hunter3"
+        DualStack = false
+        PathStyle = false
     "#;
     let loaded = parse(text, Path::new("config.toml"), &Placeholders::new()).unwrap();
     RunnerConfig::clone(&loaded.config.runners[0])
@@ -42,6 +50,12 @@ fn an_entry_comes_back_from_the_journal_as_it_was() {
     };
     assert_eq!(plain(&after), plain(&before));
     assert_eq!(after.token.expose_secret(), "glrt-hunter2");
+    let s3 = &after.cache.s3;
+    assert_eq!(
+        (s3.access_key.expose_secret(), s3.secret_key.expose_secret()),
+        ("AKIA", "hunter3")
+    );
+    assert_eq!((s3.dual_stack, s3.path_style), (false, Some(false)));
     assert_eq!(
         after.environment.iter().collect::<Vec<_>>(),
         [("A", "1"), ("B", "2")]

@@ -19,6 +19,7 @@ pub(super) struct Book {
     pub(super) update_interval: Option<String>,
     pub(super) accept_final: u32,
     pub(super) keep_bodies: bool,
+    pub(super) direct_download: bool,
     /// Opaque value of the queue; changes with it.
     pub(super) queue_version: u64,
     pub(super) url: String,
@@ -74,6 +75,7 @@ impl Book {
             update_interval: None,
             accept_final: 0,
             keep_bodies: true,
+            direct_download: false,
             queue_version: 1,
             url: String::new(),
             next_id: 8_812_345,

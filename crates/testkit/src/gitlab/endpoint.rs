@@ -140,6 +140,11 @@ impl State {
             Endpoint::RequestJob => self.request_job(record).await,
             Endpoint::UpdateJob => self.change(|book| book.update_job(record, &record.body)),
             Endpoint::PatchTrace => self.change(|book| book.patch_trace(record, &record.body)),
+            Endpoint::UploadArtifacts => {
+                return self.change(|book| book.upload_artifact(record));
+            }
+            Endpoint::DownloadArtifacts => return self.book().download_artifact(record),
+            Endpoint::Object => return self.book().object(record),
             Endpoint::Other => {
                 return made_up(
                     Answer::status(404).body("application/json", r#"{"message":"404 Not Found"}"#),

@@ -5,6 +5,8 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::StoredArtifact;
+
 /// Where a job stands on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerJobState {
@@ -83,6 +85,8 @@ pub struct JobRecord {
     pub failure_reason: Option<String>,
     /// `exit_code` of the final update.
     pub exit_code: Option<i64>,
+    /// Uploaded files.
+    pub artifacts: Vec<StoredArtifact>,
     /// When a runner got it (last).
     pub handed_out_at: Option<SystemTime>,
     /// When the runner confirmed it.
@@ -107,6 +111,7 @@ impl JobRecord {
             updates: Vec::new(),
             failure_reason: None,
             exit_code: None,
+            artifacts: Vec::new(),
             handed_out_at: None,
             running_at: None,
             final_at: None,

@@ -16,6 +16,12 @@ pub enum Endpoint {
     UpdateJob,
     /// `PATCH jobs/:id/trace`
     PatchTrace,
+    /// `POST jobs/:id/artifacts`
+    UploadArtifacts,
+    /// `GET jobs/:id/artifacts`
+    DownloadArtifacts,
+    /// `GET` of an object that a direct download was sent to.
+    Object,
     /// Anything else; answered with 404.
     Other,
 }
@@ -23,6 +29,9 @@ pub enum Endpoint {
 impl Endpoint {
     /// Endpoint and job id of a request to `path` (below the server's root).
     pub(super) fn of(method: &Method, path: &str) -> (Self, Option<i64>) {
+        if method.as_str() == "GET" && path.starts_with(super::artifacts::OBJECTS) {
+            return (Self::Object, None);
+        }
         let Some(path) = path.strip_prefix("/api/v4/") else {
             return (Self::Other, None);
         };
@@ -31,6 +40,8 @@ impl Endpoint {
             ("POST", ["jobs", "request"]) => (Self::RequestJob, None),
             ("PUT", ["jobs", id]) => (Self::UpdateJob, id.parse().ok()),
             ("PATCH", ["jobs", id, "trace"]) => (Self::PatchTrace, id.parse().ok()),
+            ("POST", ["jobs", id, "artifacts"]) => (Self::UploadArtifacts, id.parse().ok()),
+            ("GET", ["jobs", id, "artifacts"]) => (Self::DownloadArtifacts, id.parse().ok()),
             (_, ["jobs", id, ..]) => (Self::Other, id.parse().ok()),
             _ => (Self::Other, None),
         }

@@ -6,6 +6,8 @@ use tokio::net::TcpStream;
 
 use super::*;
 
+mod artifacts;
+
 struct Spoken {
     status: u16,
     head: String,

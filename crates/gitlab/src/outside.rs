@@ -1,0 +1,35 @@
+//! The HTTP client for servers that are not GitLab: credentials of object storages, secret providers.
+
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+
+use crate::{
+    ClientError,
+    tls::{TlsFiles, TlsSetup, system_roots},
+};
+
+const DIAL: Duration = Duration::from_secs(30);
+const WHOLE_CALL: Duration = Duration::from_secs(120);
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+
+/// A client that trusts the roots of the machine and follows no redirect, since its requests carry credentials.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub fn outside_client() -> Result<reqwest::Client, ClientError> {
+    let tls = TlsSetup::new(&TlsFiles::default(), &system_roots())?;
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.config)
+        .redirect(Policy::none())
+        .referer(false)
+        .connect_timeout(DIAL)
+        .timeout(WHOLE_CALL)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(2)
+        .build()
+        .map_err(|error| ClientError::Build {
+            url: String::new(),
+            reason: error.to_string(),
+        })
+}

@@ -1,0 +1,213 @@
+//! S3 and what speaks like it (config-toml §5).
+
+use std::sync::Arc;
+
+use gantry_config::S3CacheConfig;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use secrecy::{ExposeSecret, SecretString};
+use tracing::warn;
+
+use crate::{
+    Storage, StorageError,
+    role::{AssumeRole, Sts},
+    storage::{Form, reason},
+};
+
+const TABLE: &str = "s3";
+const DEFAULT_REGION: &str = "us-east-1";
+
+pub(crate) fn storage(
+    config: &S3CacheConfig,
+    client: &reqwest::Client,
+) -> Result<Storage, StorageError> {
+    if config.bucket_name.is_empty() {
+        return Err(StorageError::config(TABLE, "has no BucketName"));
+    }
+    let address = Address::of(config);
+    let base = build(config, &address, client)?;
+    let with_role = |role: &str| {
+        let sts = Sts {
+            role: role.to_owned(),
+            region: address.region.clone(),
+            endpoint: sts_endpoint(&address.region),
+            max_concurrency: config.assume_role_max_concurrency,
+            caching: !config.disable_assume_role_credentials_caching,
+        };
+        let provider = AssumeRole::new(sts, Arc::clone(base.credentials()), client.clone());
+        finish(builder(config, &address, client).with_credentials(Arc::new(provider)))
+    };
+    let base = Arc::new(build(config, &address, client)?);
+    let (download, upload) = match (config.role_arn.as_str(), config.upload_role_arn.as_str()) {
+        ("", "") => (Arc::clone(&base), base),
+        ("", upload) => (base, Arc::new(with_role(upload)?)),
+        (role, _) => {
+            let both = Arc::new(with_role(role)?);
+            (Arc::clone(&both), both)
+        }
+    };
+    Ok(Storage::of(
+        download,
+        upload,
+        Form::S3 {
+            encryption: encryption(config),
+        },
+    ))
+}
+
+/// Where the bucket is.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    region: String,
+    /// With the bucket in the host if `virtual_host`.
+    endpoint: String,
+    virtual_host: bool,
+}
+
+impl Address {
+    fn of(config: &S3CacheConfig) -> Self {
+        let region = if config.bucket_location.is_empty() {
+            DEFAULT_REGION.to_owned()
+        } else {
+            config.bucket_location.clone()
+        };
+        let bucket = &config.bucket_name;
+        let (scheme, canonical) = if config.insecure {
+            ("http", ":80")
+        } else {
+            ("https", ":443")
+        };
+        let (host, theirs) = if !config.server_address.is_empty() {
+            let address = config.server_address.trim_end_matches('/');
+            let host = address.strip_suffix(canonical).unwrap_or(address);
+            (host.to_owned(), knows_virtual_hosts(host))
+        } else if config.accelerate {
+            let dual = if config.dual_stack { ".dualstack" } else { "" };
+            (format!("s3-accelerate{dual}.amazonaws.com"), true)
+        } else {
+            let dual = if config.dual_stack { ".dualstack" } else { "" };
+            (format!("s3{dual}.{region}.{}", domain(&region)), true)
+        };
+        // A name with dots does not fit the certificate of the hosts below the storage's.
+        let virtual_host = match config.path_style {
+            Some(path_style) => !path_style,
+            None => theirs && (config.insecure || !bucket.contains('.')),
+        };
+        let endpoint = if virtual_host {
+            format!("{scheme}://{bucket}.{host}")
+        } else {
+            format!("{scheme}://{host}")
+        };
+        Self {
+            region,
+            endpoint,
+            virtual_host,
+        }
+    }
+}
+
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
+    }
+}
+
+fn sts_endpoint(region: &str) -> String {
+    format!("https://sts.{region}.{}/", domain(region))
+}
+
+fn knows_virtual_hosts(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or_default();
+    ["amazonaws.com", "amazonaws.com.cn", "googleapis.com"]
+        .iter()
+        .any(|domain| name == *domain || name.ends_with(&format!(".{domain}")))
+}
+
+/// Whether credentials come from the machine: asked for, or something of address and keys is missing (config-toml §5).
+fn from_machine(config: &S3CacheConfig) -> Result<bool, StorageError> {
+    let blank = |secret: &SecretString| secret.expose_secret().is_empty();
+    match config.authentication_type.to_ascii_lowercase().as_str() {
+        "iam" => Ok(true),
+        "access-key" => Ok(false),
+        "" => Ok(config.server_address.is_empty()
+            || blank(&config.access_key)
+            || blank(&config.secret_key)),
+        _ => Err(StorageError::config(
+            TABLE,
+            format!(
+                "AuthenticationType is {:?}: write access-key or iam",
+                config.authentication_type
+            ),
+        )),
+    }
+}
+
+fn builder(config: &S3CacheConfig, address: &Address, client: &reqwest::Client) -> AmazonS3Builder {
+    AmazonS3Builder::new()
+        .with_bucket_name(&config.bucket_name)
+        .with_region(&address.region)
+        .with_endpoint(&address.endpoint)
+        .with_virtual_hosted_style_request(address.virtual_host)
+        .with_allow_http(config.insecure)
+        .with_http_connector(crate::role::Connector(client.clone()))
+}
+
+fn build(
+    config: &S3CacheConfig,
+    address: &Address,
+    client: &reqwest::Client,
+) -> Result<AmazonS3, StorageError> {
+    let mut builder = if from_machine(config)? {
+        // Environment, web identity, task and instance; what the table says of the place wins.
+        AmazonS3Builder::from_env()
+            .with_bucket_name(&config.bucket_name)
+            .with_region(&address.region)
+            .with_endpoint(&address.endpoint)
+            .with_virtual_hosted_style_request(address.virtual_host)
+            .with_allow_http(config.insecure)
+            .with_http_connector(crate::role::Connector(client.clone()))
+    } else {
+        builder(config, address, client)
+            .with_access_key_id(config.access_key.expose_secret())
+            .with_secret_access_key(config.secret_key.expose_secret())
+    };
+    let token = config.session_token.expose_secret();
+    if !token.is_empty() {
+        builder = builder.with_token(token);
+    }
+    finish(builder)
+}
+
+fn finish(builder: AmazonS3Builder) -> Result<AmazonS3, StorageError> {
+    builder
+        .build()
+        .map_err(|error| StorageError::config(TABLE, reason(&error)))
+}
+
+/// Headers of an upload that is to be encrypted by the storage.
+fn encryption(config: &S3CacheConfig) -> Vec<(&'static str, String)> {
+    const HEADER: &str = "x-amz-server-side-encryption";
+    const KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+    let kind = match config.server_side_encryption.to_ascii_uppercase().as_str() {
+        "" => return Vec::new(),
+        "S3" | "AES256" => return vec![(HEADER, "AES256".to_owned())],
+        "KMS" | "AWS:KMS" => "aws:kms",
+        "DSSE-KMS" | "AWS:KMS:DSSE" => "aws:kms:dsse",
+        _ => {
+            warn!(
+                value = config.server_side_encryption,
+                "ServerSideEncryption in [runners.cache.s3] is none of S3, KMS, DSSE-KMS: caches are sent without it"
+            );
+            return Vec::new();
+        }
+    };
+    let mut headers = vec![(HEADER, kind.to_owned())];
+    if !config.server_side_encryption_key_id.is_empty() {
+        headers.push((KEY, config.server_side_encryption_key_id.clone()));
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests;
