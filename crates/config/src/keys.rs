@@ -1,6 +1,7 @@
 //! The table of all keys: name, type, default, what it does, since when.
 //!
-//! One row per key drives the check of a file (type, "not supported yet"), and is what `config explain`, help and documents print.
+//! One row per key drives the check of a file (type, "not supported yet"), and is what `gantry config explain`, help texts ([`what`])
+//! and `docs/config.md` ([`document()`]) print.
 //! A setting that starts to act changes its row here and gets a field in [`crate::config`]. The reader asks for keys by name; asking
 //! for one that has no row fails in debug builds, and so in its tests.
 //!
@@ -8,11 +9,15 @@
 
 mod cache;
 mod docker;
+mod document;
 mod gantry;
 mod global;
+mod lookup;
 mod runner;
 
+pub use document::document;
 pub use global::ROOT;
+pub use lookup::{Found, Unknown, all, look_up, what};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -42,6 +47,28 @@ pub struct Key {
     pub secret: bool,
     /// Zero, `false` and empty say something (else they count as unset).
     pub zero_counts: bool,
+    /// Variable of the process environment that stands in for the file, or over it.
+    pub variable: Option<Variable>,
+    /// When a change in the file takes effect.
+    pub reload: Reload,
+}
+
+/// A variable of the process environment that has a say in a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// Beats the file.
+    Over(&'static str),
+    /// Counts where the file says nothing.
+    Under(&'static str),
+}
+
+/// When a change in the file takes effect in a running process (config-toml §1 "Hot reload").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// When the file is read again; running jobs keep what they started with.
+    AtOnce,
+    /// At the next start.
+    Restart,
 }
 
 /// What values a key takes. Text of all kinds is a TOML string.
@@ -51,6 +78,8 @@ pub enum Kind {
     Bool,
     /// A whole number of 64 bits.
     Int,
+    /// A whole number; less than 1 counts as unset.
+    Count,
     /// A string.
     Text,
     /// A TOML datetime, or a string that holds one.
@@ -140,7 +169,21 @@ impl Key {
             support: Support::Since("0.1"),
             secret: false,
             zero_counts: false,
+            variable: None,
+            reload: Reload::AtOnce,
         }
+    }
+
+    /// A variable has a say.
+    const fn variable(mut self, variable: Variable) -> Self {
+        self.variable = Some(variable);
+        self
+    }
+
+    /// A change waits for the next start.
+    const fn at_restart(mut self) -> Self {
+        self.reload = Reload::Restart;
+        self
     }
 
     /// Known, does not act yet; `consequence` may be empty.

@@ -4,10 +4,10 @@
 const LONGEST: usize = 48;
 
 /// The candidate with the fewest edits from `name`, if those are few for its length. Case does not count.
-pub(crate) fn nearest(
+pub(crate) fn nearest<'a>(
     name: &str,
-    candidates: impl Iterator<Item = &'static str>,
-) -> Option<&'static str> {
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }

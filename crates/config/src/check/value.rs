@@ -63,7 +63,7 @@ pub(super) fn of(kind: Kind, raw: &DeValue<'_>) -> Result<Value, Refused> {
             expected: "true or false",
             item: None,
         }),
-        Kind::Int => int(raw).map(Value::Int),
+        Kind::Int | Kind::Count => int(raw).map(Value::Int),
         Kind::Bytes => bytes(raw),
         Kind::Text => text(raw, "a string").map(|text| Value::Text(text.to_owned())),
         Kind::Time => time(raw).map(Value::Time),

@@ -1,6 +1,6 @@
 //! `[runners.docker]` (docker-executor §1).
 
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, Variable};
 
 pub(super) static SECTION: Section = Section {
     path: "runners.docker",
@@ -12,7 +12,8 @@ pub(super) static SECTION: Section = Section {
             Kind::Text,
             "",
             "endpoint of the engine; else $DOCKER_HOST, else the platform's socket",
-        ),
+        )
+        .variable(Variable::Under("DOCKER_HOST")),
         Key::new(
             "tls_cert_path",
             Kind::Text,

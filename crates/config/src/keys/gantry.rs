@@ -1,17 +1,19 @@
 //! `[gantry]`.
 
-use super::{Key, Kind, Section};
+use super::{Key, Kind, Section, Variable};
 
 pub(super) static SECTION: Section = Section {
     path: "gantry",
-    what: "settings the peer has no key for; the peer ignores them",
+    what: "settings GitLab Runner has no key for; it ignores them",
     keys: &[
         Key::new(
             "state_dir",
             Kind::Text,
             "",
             "folder of the state of running jobs; else $STATE_DIRECTORY, else .gantry beside the config",
-        ),
+        )
+        .variable(Variable::Under("STATE_DIRECTORY"))
+        .at_restart(),
         Key::new(
             "on_stop",
             Kind::OneOf(&["stop", "detach"]),
@@ -29,24 +31,28 @@ pub(super) static SECTION: Section = Section {
             Kind::Version,
             "19.4.0",
             "GitLab Runner release that jobs and GitLab are told",
-        ),
+        )
+        .at_restart(),
         Key::new(
             "compatible_revision",
             Kind::Text,
             "",
             "revision that jobs and GitLab are told; else Gantry's own",
-        ),
+        )
+        .at_restart(),
         Key::new(
             "log_driver",
             Kind::OneOf(&["auto", "local", "json-file"]),
             "auto",
             "where the engine keeps the output of containers",
-        ),
+        )
+        .at_restart(),
         Key::new(
             "helper_binary",
             Kind::Texts,
             "",
             "architecture of the engine to a gantry-helper for it, where the built-in one does not fit",
-        ),
+        )
+        .at_restart(),
     ],
 };

@@ -1,6 +1,6 @@
 //! Top level, `[session_server]`, `[experimental]` (config-toml §2, §3, §7).
 
-use super::{Key, Kind, Section, gantry, runner};
+use super::{Key, Kind, Section, Variable, gantry, runner};
 
 /// The whole file.
 pub static ROOT: Section = Section {
@@ -9,13 +9,13 @@ pub static ROOT: Section = Section {
     keys: &[
         Key::new(
             "concurrent",
-            Kind::Int,
+            Kind::Count,
             "1",
             "job slots of the whole process",
         ),
         Key::new(
             "check_interval",
-            Kind::Int,
+            Kind::Count,
             "3",
             "seconds between two rounds of polling over all runners",
         ),
@@ -24,23 +24,27 @@ pub static ROOT: Section = Section {
             Kind::OneOfAnyCase(LOG_LEVELS),
             "info",
             "level of the process log",
-        ),
+        )
+        .variable(Variable::Over("LOG_LEVEL")),
         Key::new(
             "log_format",
             Kind::OneOf(&["runner", "text", "json"]),
             "runner",
             "form of the process log",
-        ),
+        )
+        .variable(Variable::Over("LOG_FORMAT")),
         Key::new(
             "listen_address",
             Kind::Text,
             "",
             "address of the metrics endpoint",
         )
+        .variable(Variable::Over("LISTEN_ADDRESS"))
+        .at_restart()
         .not_yet("there is no metrics endpoint"),
         Key::new(
             "shutdown_timeout",
-            Kind::Int,
+            Kind::Count,
             "30",
             "seconds a forceful shutdown may take",
         ),
@@ -50,15 +54,16 @@ pub static ROOT: Section = Section {
             "",
             "where errors of the process are reported",
         )
+        .variable(Variable::Under("SENTRY_DSN"))
         .secret()
         .not_yet(""),
         Key::new(
             "connection_max_age",
             Kind::Duration,
             "15m",
-            "greatest age of a keep-alive connection to GitLab",
+            "greatest age of a keep-alive connection to GitLab; 0: no limit",
         )
-        .not_yet(""),
+        .zero_counts(),
         Key::new(
             "user",
             Kind::Text,
@@ -83,13 +88,13 @@ pub static ROOT: Section = Section {
             "experimental",
             Kind::Table(&EXPERIMENTAL),
             "",
-            "experiments of the peer",
+            "experiments of GitLab Runner",
         ),
         Key::new(
             "gantry",
             Kind::Table(&gantry::SECTION),
             "",
-            "settings the peer has no key for",
+            "settings GitLab Runner has no key for",
         ),
         Key::new("runners", Kind::Tables(&runner::SECTION), "", "the runners"),
     ],
@@ -110,6 +115,7 @@ static SESSION_SERVER: Section = Section {
             "",
             "where terminals connect to",
         )
+        .at_restart()
         .not_yet("jobs have no terminal"),
         Key::new(
             "advertise_address",
@@ -117,10 +123,11 @@ static SESSION_SERVER: Section = Section {
             "",
             "the same as GitLab sees it",
         )
+        .at_restart()
         .with("listen_address"),
         Key::new(
             "session_timeout",
-            Kind::Int,
+            Kind::Count,
             "1800",
             "seconds a terminal may keep a finished job's container",
         )
@@ -130,7 +137,7 @@ static SESSION_SERVER: Section = Section {
 
 static EXPERIMENTAL: Section = Section {
     path: "experimental",
-    what: "experiments of the peer",
+    what: "experiments of GitLab Runner",
     keys: &[Key::new(
         "usage_logger",
         Kind::Table(&USAGE_LOGGER),

@@ -28,14 +28,19 @@ pub(super) static SECTION: Section = Section {
             "tls-ca-file",
             Kind::Text,
             "",
-            "CA certificates for GitLab; else certs/<host>.crt",
+            "CA certificates for GitLab, on top of the system's; else certs/<host>.crt",
         ),
-        Key::new("tls-cert-file", Kind::Text, "", "client certificate"),
+        Key::new(
+            "tls-cert-file",
+            Kind::Text,
+            "",
+            "client certificate; else certs/<host>.auth.crt",
+        ),
         Key::new(
             "tls-key-file",
             Kind::Text,
             "",
-            "key of the client certificate",
+            "key of the client certificate; else certs/<host>.auth.key",
         ),
         Key::new(
             "clone_url",
@@ -45,13 +50,13 @@ pub(super) static SECTION: Section = Section {
         ),
         Key::new(
             "limit",
-            Kind::Int,
+            Kind::Count,
             "0",
             "greatest number of jobs of this runner at once; 0: no limit of its own",
         ),
         Key::new(
             "request_concurrency",
-            Kind::Int,
+            Kind::Count,
             "1",
             "greatest number of job requests at once",
         ),
@@ -63,13 +68,13 @@ pub(super) static SECTION: Section = Section {
         ),
         Key::new(
             "output_limit",
-            Kind::Int,
+            Kind::Count,
             "4096",
             "greatest size of a job log in KiB",
         ),
         Key::new(
             "unhealthy_requests_limit",
-            Kind::Int,
+            Kind::Count,
             "3",
             "failures in a row before the runner rests",
         ),
@@ -78,10 +83,11 @@ pub(super) static SECTION: Section = Section {
             Kind::Duration,
             "1h",
             "how long it rests",
-        ),
+        )
+        .zero_counts(),
         Key::new(
             "job_status_final_update_retry_limit",
-            Kind::Int,
+            Kind::Count,
             "10",
             "tries of a job's final update before its slot is given up",
         ),
@@ -227,7 +233,7 @@ pub(super) static SECTION: Section = Section {
             "experimental",
             Kind::Table(&EXPERIMENTAL),
             "",
-            "experiments of the peer",
+            "experiments of GitLab Runner",
         ),
         Key::new(
             "monitoring",
@@ -292,7 +298,7 @@ static ARTIFACT: Section = Section {
 
 static EXPERIMENTAL: Section = Section {
     path: "runners.experimental",
-    what: "experiments of the peer",
+    what: "experiments of GitLab Runner",
     keys: &[Key::new(
         "boot_verify",
         Kind::Table(&BOOT_VERIFY),

@@ -82,7 +82,7 @@ fn default_line(key: &Key) -> Option<String> {
     }
     let bare = matches!(
         key.kind,
-        Kind::Bool | Kind::Int | Kind::Bytes | Kind::Keywords
+        Kind::Bool | Kind::Int | Kind::Count | Kind::Bytes | Kind::Keywords
     );
     Some(if bare {
         format!("{} = {}\n", key.name, key.default)

@@ -43,7 +43,7 @@ fn a_docker_key_that_does_nothing_yet_names_runner_key_and_line() {
 fn telling_value(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "true",
-        Kind::Int | Kind::Bytes => "7",
+        Kind::Int | Kind::Count | Kind::Bytes => "7",
         Kind::List | Kind::FilledList => "['x']",
         Kind::Numbers => "[1]",
         Kind::Texts => "{ a = 'b' }",
@@ -89,7 +89,6 @@ fn every_docker_key_acts_or_is_warned_about() {
     "experimental = { usage_logger = { enabled = true } }",
     "experimental.usage_logger.enabled"
 )]
-#[case("connection_max_age = '5m'", "connection_max_age")]
 fn global_keys_that_do_nothing_are_named(#[case] line: &str, #[case] key: &str) {
     let loaded = loaded(line);
     assert_eq!(places(&loaded), [(key, 1)]);
