@@ -1,0 +1,230 @@
+//! Unpacking of archives that are not trusted.
+//!
+//! All files are unpacked into a directory of their own inside the tree, and moved to their places when the whole archive is known to
+//! be good. Until then the tree is as it was, and it stays so if anything is wrong: a name that leads out, a checksum, a full disk.
+
+mod place;
+mod staging;
+mod tarball;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path};
+
+use crate::{
+    Kind,
+    error::{ExtractError, shown},
+    root::{Root, split},
+};
+
+pub use staging::STAGING_PREFIX;
+
+/// More than any tree has: the list of entries is kept in memory.
+const MOST_ENTRIES: usize = 4_000_000;
+/// Longest name of one file.
+const LONGEST_NAME: usize = 255;
+/// Longest target of a link.
+const LONGEST_LINK: u64 = 4096;
+
+/// Kind of an archive, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sniffed {
+    /// Zip, or anything else: a zip may have other bytes before it.
+    Zip,
+    /// Zstd, which holds a tar.
+    Zstd,
+    /// Gzip.
+    Gzip,
+}
+
+/// What was unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extracted {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+/// Says what an archive seems to be.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sniff(archive: &File) -> io::Result<Sniffed> {
+    let mut magic = [0; 4];
+    let mut read = 0;
+    while read < magic.len() {
+        match archive.read_at(&mut magic[read..], read as u64)? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(match magic {
+        [0x28, 0xb5, 0x2f, 0xfd] => Sniffed::Zstd,
+        [0x1f, 0x8b, ..] => Sniffed::Gzip,
+        _ => Sniffed::Zip,
+    })
+}
+
+/// Unpacks an archive below `root`, with `threads` threads where its kind allows. Files and links replace what is in their place,
+/// directories are kept; modes with all bits and times are restored, owners if this process may; pipes, sockets and devices are left
+/// out. Not restored are parents that the archive does not list: they are made as `mkdir` makes them.
+///
+/// # Errors
+/// See [`ExtractError`].
+pub fn extract(archive: File, root: &Path, threads: usize) -> Result<Extracted, ExtractError> {
+    let mut root = Root::open(root).map_err(|source| ExtractError::Write {
+        name: root.display().to_string(),
+        source,
+    })?;
+    match sniff(&archive).map_err(ExtractError::Read)? {
+        Sniffed::Zip => zip::extract(archive, &mut root, threads),
+        Sniffed::Zstd => tarball::extract(&archive, &mut root),
+        Sniffed::Gzip => Err(ExtractError::Unsupported("gzip")),
+    }
+}
+
+/// One entry of any archive.
+struct Entry {
+    /// Below the root, without `.`, `..` and slashes at its ends. The root itself is no entry.
+    path: Box<[u8]>,
+    kind: Kind,
+    /// `None`: as the system makes it.
+    mode: Option<u32>,
+    mtime: Option<i64>,
+    owner: Option<(u32, u32)>,
+    size: u64,
+    /// Of a link.
+    target: Vec<u8>,
+}
+
+/// All entries by path, so that parents come first.
+struct Plan {
+    entries: BTreeMap<Box<[u8]>, usize>,
+}
+
+impl Plan {
+    fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an entry into the plan. `false`: a directory that is listed again.
+    fn add(&mut self, all: &[Entry], entry: &Entry, index: usize) -> Result<bool, ExtractError> {
+        if index >= MOST_ENTRIES {
+            return Err(ExtractError::Damaged(format!(
+                "it has more than {MOST_ENTRIES} entries"
+            )));
+        }
+        if let Some(&other) = self.entries.get(&entry.path) {
+            if entry.kind == Kind::Dir && all[other].kind == Kind::Dir {
+                return Ok(false);
+            }
+            return Err(ExtractError::entry(&entry.path, "is in the archive twice"));
+        }
+        self.entries.insert(entry.path.clone(), index);
+        Ok(true)
+    }
+
+    /// Nothing may lie below a file or link of the archive.
+    fn check_parents(&self, all: &[Entry]) -> Result<(), ExtractError> {
+        for path in self.entries.keys() {
+            let mut parent = split(path).0;
+            while !parent.is_empty() {
+                if let Some(&index) = self.entries.get(parent) {
+                    match all[index].kind {
+                        // Checked for itself.
+                        Kind::Dir => break,
+                        Kind::File => {
+                            return Err(ExtractError::entry(
+                                path,
+                                format!(
+                                    "lies below {}, which is a file in the archive",
+                                    shown(parent)
+                                ),
+                            ));
+                        }
+                        Kind::Symlink => {
+                            return Err(ExtractError::entry(
+                                path,
+                                format!(
+                                    "lies below {}, which is a link in the archive",
+                                    shown(parent)
+                                ),
+                            ));
+                        }
+                    }
+                }
+                parent = split(parent).0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name as a path below the root; empty: the root itself.
+fn clean_name(name: &[u8], root: &Root) -> Result<Box<[u8]>, ExtractError> {
+    if name.is_empty() {
+        return Err(ExtractError::entry(name, "an entry has no name"));
+    }
+    if name.contains(&0) {
+        return Err(ExtractError::entry(name, "the name holds a zero byte"));
+    }
+    let outside = || ExtractError::Outside {
+        name: shown(name),
+        root: root.path.display().to_string(),
+    };
+    if name[0] == b'/' {
+        return Err(outside());
+    }
+    let mut clean = Vec::with_capacity(name.len());
+    for part in name.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err(outside()),
+            part if part.len() > LONGEST_NAME => {
+                return Err(ExtractError::entry(
+                    name,
+                    format!("the name is too long ({} bytes)", part.len()),
+                ));
+            }
+            part => {
+                if !clean.is_empty() {
+                    clean.push(b'/');
+                }
+                clean.extend_from_slice(part);
+            }
+        }
+    }
+    if clean.len() > 4000 {
+        return Err(ExtractError::entry(
+            name,
+            format!("the path is too long ({} bytes)", clean.len()),
+        ));
+    }
+    Ok(clean.into())
+}
+
+/// A target of a link that can be one.
+fn check_target(name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
+    if target.is_empty() || target.contains(&0) {
+        return Err(ExtractError::entry(name, "the link leads nowhere"));
+    }
+    if target.len() as u64 >= LONGEST_LINK {
+        return Err(ExtractError::entry(
+            name,
+            "the target of the link is too long",
+        ));
+    }
+    Ok(())
+}
+
+/// For fuzzing: reads `data` as each kind of archive and unpacks it into `root`. Never panics, never writes outside of `root`.
+pub fn fuzz_extract(data: &[u8], root: &Path) {
+    let Ok(file) = staging::scratch(data) else {
+        return;
+    };
+    drop(extract(file, root, 2));
+}

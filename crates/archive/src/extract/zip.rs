@@ -1,0 +1,382 @@
+//! Zip: the list at its end is read and judged first, then files are unpacked by several threads.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rawzip::{
+    CompressionMethod, ErrorKind, FileReader, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, RangeReader,
+    ZipArchive, ZipFileHeaderRecord, extra_fields::ExtraFieldId,
+};
+
+use crate::{
+    Kind,
+    error::ExtractError,
+    extract::{
+        Entry, Extracted, LONGEST_LINK, Plan, check_target, clean_name, place, staging::Staging,
+    },
+    root::Root,
+};
+
+const UNIX: u8 = 3;
+const MACOS: u8 = 19;
+/// Deflate cannot do better than 1032 : 1.
+const MOST_DEFLATE: u64 = 1040;
+const FORMAT: u32 = 0o170_000;
+
+/// Where the data of an entry is.
+struct Data {
+    start: u64,
+    end: u64,
+    method: CompressionMethod,
+    crc: u32,
+}
+
+pub(super) fn extract(
+    archive: File,
+    root: &mut Root,
+    threads: usize,
+) -> Result<Extracted, ExtractError> {
+    let size = archive.metadata().map_err(ExtractError::Read)?.len();
+    let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    let archive =
+        ZipArchive::from_file(archive, &mut buffer).map_err(|error| match error.into_kind() {
+            ErrorKind::MissingEndOfCentralDirectory => ExtractError::NotAnArchive(
+                "the list of files at its end is missing; it was cut short, or is something else"
+                    .into(),
+            ),
+            kind => structure(kind),
+        })?;
+    let (mut entries, mut data, plan) = read_list(&archive, root, size, &mut buffer)?;
+    drop(buffer);
+    for (entry, data) in entries.iter_mut().zip(&data) {
+        if entry.kind == Kind::Symlink {
+            entry.target = link_target(&archive, entry, data)?;
+            check_target(&entry.path, &entry.target)?;
+        }
+    }
+    place::check(root, &plan, &entries)?;
+
+    let staging = Staging::new(root)?;
+    // The largest first, so that no thread is left alone with it.
+    let mut order: Vec<usize> = (0..entries.len())
+        .filter(|&index| entries[index].kind == Kind::File)
+        .collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(entries[index].size));
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let failure = Mutex::new(None);
+    let work = || {
+        let mut buffer = vec![0; 256 << 10];
+        while !stop.load(Ordering::Relaxed) {
+            let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            let done = unpack(
+                &archive,
+                &staging,
+                index,
+                &entries[index],
+                &data[index],
+                &mut buffer,
+            );
+            if let Err(error) = done {
+                stop.store(true, Ordering::Relaxed);
+                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert(error);
+            }
+        }
+    };
+    let panicked = thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads.clamp(1, order.len().max(1)))
+            .map(|_| scope.spawn(work))
+            .collect();
+        threads
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .filter(Result::is_err)
+            .count()
+            > 0
+    });
+    if panicked {
+        return Err(ExtractError::Panicked);
+    }
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    data.clear();
+    place::commit(root, &staging, &plan, &entries)?;
+    Ok(Extracted {
+        entries: entries.len() as u64,
+        bytes: entries.iter().map(|entry| entry.size).sum(),
+    })
+}
+
+/// The list of files, each looked at.
+fn read_list(
+    archive: &ZipArchive<FileReader>,
+    root: &Root,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<(Vec<Entry>, Vec<Data>, Plan), ExtractError> {
+    let (mut entries, mut data, mut plan) = (Vec::new(), Vec::new(), Plan::new());
+    let mut list = archive.entries(buffer);
+    let mut listed = 0_u64;
+    while let Some(record) = list
+        .next_entry()
+        .map_err(|error| structure(error.into_kind()))?
+    {
+        listed += 1;
+        let Some(entry) = entry(&record, root)? else {
+            continue;
+        };
+        let found =
+            archive
+                .get_entry(record.wayfinder())
+                .map_err(|error| match error.into_kind() {
+                    ErrorKind::IO(error) => ExtractError::Read(error),
+                    _ => ExtractError::entry(
+                        &entry.path,
+                        "the archive has no data for it: it was cut short or changed",
+                    ),
+                })?;
+        let (start, end) = found.compressed_data_range();
+        if end > size {
+            return Err(ExtractError::entry(
+                &entry.path,
+                "its data lies behind the end of the archive, which was cut short",
+            ));
+        }
+        check_data(&record, &entry)?;
+        if plan.add(&entries, &entry, entries.len())? {
+            entries.push(entry);
+            data.push(Data {
+                start,
+                end,
+                method: record.compression_method(),
+                crc: record.crc32(),
+            });
+        }
+    }
+    if listed != archive.entries_hint() {
+        return Err(ExtractError::Damaged(format!(
+            "it lists {listed} files, but says it has {}",
+            archive.entries_hint()
+        )));
+    }
+    // Data that serves several entries is how a small archive becomes a huge tree.
+    let mut ranges: Vec<usize> = (0..data.len())
+        .filter(|&index| data[index].end > data[index].start)
+        .collect();
+    ranges.sort_by_key(|&index| data[index].start);
+    for pair in ranges.windows(2) {
+        if data[pair[1]].start < data[pair[0]].end {
+            return Err(ExtractError::entry(
+                &entries[pair[1]].path,
+                "shares its data with another file of the archive",
+            ));
+        }
+    }
+    Ok((entries, data, plan))
+}
+
+/// One entry; `None`: nothing that is unpacked.
+fn entry(record: &ZipFileHeaderRecord<'_>, root: &Root) -> Result<Option<Entry>, ExtractError> {
+    let name = record.file_path();
+    let path = clean_name(name.as_bytes(), root)?;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let raw = record.external_attributes() >> 16;
+    let is_unix = matches!(
+        record.version_made_by().creator_system().as_u8(),
+        UNIX | MACOS
+    );
+    let kind = match (is_unix, raw & FORMAT) {
+        (true, 0o120_000) => Kind::Symlink,
+        (true, 0o040_000) => Kind::Dir,
+        _ if record.is_dir() => Kind::Dir,
+        (true, 0 | 0o100_000) | (false, _) => Kind::File,
+        // Pipes, sockets, devices.
+        (true, _) => return Ok(None),
+    };
+    let mode = (is_unix && raw & 0o7777 != 0).then_some(raw & 0o7777);
+    let mut mtime = None;
+    let mut owner = None;
+    for (id, field) in record.extra_fields() {
+        if id == ExtraFieldId::EXTENDED_TIMESTAMP
+            && let [flags, a, b, c, d, ..] = field
+            && flags & 1 != 0
+        {
+            mtime = Some(i64::from(u32::from_le_bytes([*a, *b, *c, *d])));
+        } else if id == ExtraFieldId::INFO_ZIP_UNIX_UID_GID
+            && let [1, 4, uid @ .., 4, _, _, _, _] = field
+            && let (Ok(uid), Some(gid)) = (uid.try_into(), field.last_chunk())
+        {
+            owner = Some((u32::from_le_bytes(uid), u32::from_le_bytes(*gid)));
+        }
+    }
+    Ok(Some(Entry {
+        path,
+        kind,
+        mode,
+        mtime: mtime.or_else(|| dos_time(record)),
+        owner,
+        size: if kind == Kind::Dir {
+            0
+        } else {
+            record.uncompressed_size_hint()
+        },
+        target: Vec::new(),
+    }))
+}
+
+/// What can be told of the data without reading it.
+fn check_data(record: &ZipFileHeaderRecord<'_>, entry: &Entry) -> Result<(), ExtractError> {
+    let problem = |text: String| Err(ExtractError::entry(&entry.path, text));
+    if record.flags().is_encrypted() || record.flags().has_strong_encryption() {
+        return problem("is encrypted".into());
+    }
+    if entry.kind == Kind::Dir {
+        return Ok(());
+    }
+    let (packed, size) = (record.compressed_size_hint(), entry.size);
+    match record.compression_method() {
+        CompressionMethod::STORE if packed != size => {
+            return problem(format!("claims {size} bytes, but has {packed}"));
+        }
+        CompressionMethod::DEFLATE if size > packed.saturating_mul(MOST_DEFLATE) => {
+            return problem(format!(
+                "claims to unpack from {packed} to {size} bytes, which is impossible"
+            ));
+        }
+        CompressionMethod::STORE | CompressionMethod::DEFLATE | CompressionMethod::ZSTD => {}
+        method => {
+            let name = method
+                .name()
+                .map_or_else(|| method.as_u16().to_string(), str::to_owned);
+            return problem(format!(
+                "is compressed by a method that is not supported ({name})"
+            ));
+        }
+    }
+    if entry.kind == Kind::Symlink && size >= LONGEST_LINK {
+        return problem("the target of the link is too long".into());
+    }
+    Ok(())
+}
+
+fn unpack(
+    archive: &ZipArchive<FileReader>,
+    staging: &Staging,
+    index: usize,
+    entry: &Entry,
+    data: &Data,
+    buffer: &mut [u8],
+) -> Result<(), ExtractError> {
+    let mut staged = staging.create(index, entry)?;
+    read_data(archive, entry, data, buffer, |bytes| {
+        staged.write(entry, bytes)
+    })?;
+    staged.finish(entry)
+}
+
+fn link_target(
+    archive: &ZipArchive<FileReader>,
+    entry: &Entry,
+    data: &Data,
+) -> Result<Vec<u8>, ExtractError> {
+    let mut target = Vec::new();
+    let mut buffer = [0; LONGEST_LINK as usize];
+    read_data(archive, entry, data, &mut buffer, |bytes| {
+        target.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    Ok(target)
+}
+
+/// Gives the data of an entry in pieces, and checks its length and checksum.
+fn read_data(
+    archive: &ZipArchive<FileReader>,
+    entry: &Entry,
+    data: &Data,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), ExtractError>,
+) -> Result<(), ExtractError> {
+    let packed = RangeReader::new(archive.get_ref(), data.start..data.end);
+    let packed = BufReader::with_capacity(64 << 10, packed);
+    let mut reader: Box<dyn Read + '_> = match data.method {
+        CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
+        CompressionMethod::ZSTD => {
+            Box::new(zstd::Decoder::with_buffer(packed).map_err(ExtractError::Read)?)
+        }
+        _ => Box::new(packed),
+    };
+    let problem = |text: String| ExtractError::entry(&entry.path, text);
+    let mut crc = crc32fast::Hasher::new();
+    let mut size = 0_u64;
+    loop {
+        let read = match reader.read(buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(problem(format!("its data is damaged: {error}"))),
+        };
+        size += read as u64;
+        if size > entry.size {
+            return Err(problem(format!(
+                "unpacks to more than the {} bytes it claims",
+                entry.size
+            )));
+        }
+        crc.update(&buffer[..read]);
+        take(&buffer[..read])?;
+    }
+    if size < entry.size {
+        return Err(problem(format!(
+            "has {size} of the {} bytes it claims",
+            entry.size
+        )));
+    }
+    if crc.finalize() != data.crc {
+        return Err(problem("its checksum is wrong: its data is damaged".into()));
+    }
+    Ok(())
+}
+
+/// As if written in UTC.
+fn dos_time(record: &ZipFileHeaderRecord<'_>) -> Option<i64> {
+    let time = record.last_modified_dos();
+    let (year, month, day) = (
+        i64::from(time.year()),
+        i64::from(time.month()),
+        i64::from(time.day()),
+    );
+    if month == 0 || day == 0 {
+        return None;
+    }
+    // Days from civil, Howard Hinnant.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year / 400;
+    let of_era = year - era * 400;
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    Some(
+        days * 86_400
+            + i64::from(time.hour()) * 3600
+            + i64::from(time.minute()) * 60
+            + i64::from(time.second()),
+    )
+}
+
+fn structure(kind: ErrorKind) -> ExtractError {
+    match kind {
+        ErrorKind::IO(error) => ExtractError::Read(error),
+        kind => ExtractError::Damaged(kind.to_string()),
+    }
+}

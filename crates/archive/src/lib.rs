@@ -1,0 +1,28 @@
+//! Archives of caches and artifacts (job-lifecycle §5, §6): which files belong to them, packing, and unpacking of what comes from
+//! elsewhere. Knows nothing of jobs, servers or log lines; threads and blocking calls only.
+//!
+//! * [`select`] finds files by patterns ([`Pattern`]) and gives a sorted [`Item`] list.
+//! * [`pack`] writes them to any [`std::io::Write`]: compressed by several threads, in order, with bounded memory, and the same bytes
+//!   for the same files whatever the number of threads.
+//! * [`extract`] unpacks an archive that is not trusted: everything is checked and unpacked beside the tree before the first file of
+//!   the tree is touched, and nothing is written through a link that leads out of it.
+//! * [`Fingerprint`] tells whether an archive still holds what it would be made of.
+
+mod collect;
+mod error;
+mod extract;
+mod fingerprint;
+mod glob;
+mod ordered;
+mod pack;
+mod pattern;
+mod root;
+mod select;
+
+pub use collect::{Item, Kind};
+pub use error::{ExtractError, PackError};
+pub use extract::{Extracted, STAGING_PREFIX, Sniffed, extract, fuzz_extract, sniff};
+pub use fingerprint::Fingerprint;
+pub use pack::{Format, Level, Packed, pack, threads};
+pub use pattern::{BadPattern, Pattern};
+pub use select::{Message, MessageKind, Selected, Wanted, select};
