@@ -91,15 +91,26 @@ fn failed(cause: Cause) -> Explanation {
 }
 
 /// The cause of a container that could not be started, read from the engine's words.
-pub(crate) fn start_failure(cause: Cause, image: &str) -> Cause {
-    let text = cause.message().to_lowercase();
+pub(crate) fn start_failure(cause: Cause, image: &str, entrypoint: bool) -> Cause {
+    let message = cause.message();
+    let text = message.to_lowercase();
     if text.contains("exec format error") {
         return Cause::ExecFormat {
             image: image.to_owned(),
             exit_code: None,
         };
     }
-    if text.contains("executable file not found") || text.contains("no such file or directory") {
+    let missing =
+        text.contains("executable file not found") || text.contains("no such file or directory");
+    if entrypoint && (missing || text.contains("permission denied")) {
+        // The shell is only its argument.
+        return Cause::Configuration {
+            message: format!(
+                "the entrypoint of image \"{image}\" cannot be run: {message}; correct `image:entrypoint` of the job, or set it to `[\"\"]`"
+            ),
+        };
+    }
+    if missing {
         return Cause::ShellNotFound {
             image: image.to_owned(),
         };

@@ -183,6 +183,7 @@ impl Walk {
             .as_ref()
             .map(|prepared| prepared.build_image.clone())
             .unwrap_or_default();
+        let entrypoint = self.has_entrypoint();
         let begin = async {
             // Directories are made by a second, never started container while this one starts.
             let (started, made) = tokio::join!(
@@ -194,7 +195,8 @@ impl Walk {
                 },
                 self.directories.ensure(&context, &image, &id)
             );
-            let started = started.map_err(|error| not_started(&context, stage.stage, &error))?;
+            let started =
+                started.map_err(|error| not_started(&context, stage.stage, entrypoint, &error))?;
             made?;
             self.directories.ensure_running(&context, &id).await?;
             Ok::<_, ExecutorError>(started)
@@ -451,7 +453,12 @@ impl Walk {
 }
 
 /// Why the build container could not be started.
-fn not_started(context: &Context, stage: &Stage, error: &EngineError) -> ExecutorError {
+fn not_started(
+    context: &Context,
+    stage: &Stage,
+    entrypoint: bool,
+    error: &EngineError,
+) -> ExecutorError {
     if error.is_not_found() {
         let name = context.plan.build.name.clone();
         return Cause::ContainerVanished {
@@ -461,7 +468,7 @@ fn not_started(context: &Context, stage: &Stage, error: &EngineError) -> Executo
         .into();
     }
     let cause = context.cause("starting the build container", error);
-    explain::start_failure(cause, &context.plan.image_name).into()
+    explain::start_failure(cause, &context.plan.image_name, entrypoint).into()
 }
 
 impl Context {

@@ -272,6 +272,12 @@ impl Walk {
                 self.over(index, planned, 0, &end);
                 continue;
             }
+            if matches!(stage, Stage::Step(_)) {
+                for (number, line) in plan.policy.iter().enumerate() {
+                    let trace = &context.trace;
+                    trace.line_once(&format!("policy{number}"), Level::Info, line);
+                }
+            }
             if matches!(stage, Stage::Step(_)) && script_limit.is_none() {
                 // One for all steps; what comes before them does not count.
                 script_limit = plan

@@ -121,6 +121,27 @@ fn whoever_watches_is_told_of_preparation_and_stages_in_order() {
 }
 
 #[test]
+fn a_job_of_a_policy_says_so_once_before_its_first_script() {
+    let setup = with_sources_of_a_policy();
+    let ending = run(setup);
+    ending.assert_success();
+    ending.assert_order(&[
+        "Getting source from Git repository",
+        "Job triggered by policy \"Scan\".",
+        "Executing \"step_script\" stage",
+        "Executing \"step_release\" stage",
+    ]);
+    assert_eq!(ending.count("Job triggered by policy"), 1);
+}
+
+fn with_sources_of_a_policy() -> Setup {
+    Setup::script(Work::says("hello\n"))
+        .step("release", Work::says("released\n"))
+        .git()
+        .policy("Scan")
+}
+
+#[test]
 fn a_job_without_sources_starts_one_container() {
     let ending = run(Setup::script(Work::says("hello\n")));
     let starts = ending

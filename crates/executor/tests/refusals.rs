@@ -10,7 +10,8 @@ use gantry_job::Cause;
 use rstest::rstest;
 
 use crate::harness::{
-    Bench, Ending, Setup, Work, assert_the_same, case, failed, run, with_faults, work::OnTerm,
+    Bench, Ending, Entrypoint, Setup, Work, assert_the_same, case, failed, run, with_faults,
+    work::OnTerm,
 };
 
 fn talks() -> Setup {
@@ -107,6 +108,26 @@ fn a_container_that_cannot_start_fails_the_job_once_with_a_cause(
             .count()
     };
     assert_eq!(starts(&ending), 1);
+}
+
+#[rstest]
+#[case::missing("exec: \"/none\": stat /none: no such file or directory: unknown")]
+#[case::not_executable("exec: \"/etc/passwd\": permission denied: unknown")]
+fn an_entrypoint_that_cannot_be_run_is_named_and_not_the_shell(#[case] message: &str) {
+    let setup = Setup::script(Work::nothing()).entrypoint(Entrypoint::Execs { words: "" });
+    let ending = with_faults(setup, |bench| {
+        let fault = bad_request(message);
+        bench
+            .engine
+            .fault_on(Verb::ContainerStart, "-build", 1, u32::MAX, fault);
+    });
+    assert!(
+        matches!(ending.cause(), Cause::Configuration { .. }),
+        "{:?}",
+        ending.cause()
+    );
+    ending.assert_says("the entrypoint of image \"alpine:3.20\" cannot be run");
+    ending.assert_says(message);
 }
 
 // === Stop and removal ===

@@ -7,6 +7,7 @@ use crate::{
     containers::{self, Scope},
     directories, images, labels, limits,
     network::Network,
+    policy,
     resolve::{self, Resolved, configuration},
     services, stages, volumes,
 };
@@ -59,6 +60,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
     Ok(Plan {
         job_id: inputs.payload.id,
         job_name: inputs.payload.job_info.name.clone(),
+        policy: policy::lines(&inputs.payload.policy_options),
         image_name: build.image.reference.clone(),
         default_image_used: job_image.is_none_or(|image| image.name.is_empty()),
         helper_overrides: images::helper_override(inputs, &resolved)

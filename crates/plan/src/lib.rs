@@ -26,6 +26,7 @@ mod labels;
 mod limits;
 mod log_plan;
 mod network;
+mod policy;
 mod refusal;
 pub mod render;
 mod resolve;

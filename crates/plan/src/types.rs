@@ -51,6 +51,9 @@ pub struct Plan {
     pub credentials: RegistryCredentials,
     /// Warnings to print after the header, each one line (job-lifecycle §1.1 row 7).
     pub warnings: Vec<String>,
+    /// Lines of the log before the first script: of the policy that made the job.
+    #[serde(default)]
+    pub policy: Vec<String>,
     /// Image to show in `Using helper image:  …  (overridden, default would be  … )`: the default's name, when it is overridden.
     pub helper_overrides: Option<String>,
     /// Cancel by stopping the container instead of signalling its processes (`FF_USE_NATIVE_CONTAINER_STOP`).

@@ -20,6 +20,10 @@ impl Frame {
     /// before `< /dev/null` would run, and one cut after the `set` of `set -o` would print the
     /// whole environment. The trap stands before them, so that a shell which waits for the rest
     /// of its script can be ended by TERM.
+    ///
+    /// The body is evaluated out of a variable: of a subshell that is killed (for memory) bash
+    /// prints the text, which must not be the script with the values of all variables, as it is
+    /// with the peer.
     pub(crate) fn around(self, body: &str) -> String {
         let mut script = String::with_capacity(body.len() + body.len() / 4 + 400);
         script.push_str(match self.shell {
@@ -31,14 +35,13 @@ impl Frame {
         script.push_str(
             "case \"$(set -o)\" in *\"pipefail\"*) set -o pipefail;; esac; set -o errexit\nset +o noclobber\n",
         );
-        if self.legacy_eval {
-            script.push_str(": | eval ");
-            push_quoted(&mut script, body);
+        script.push_str("_runner_script=");
+        push_quoted(&mut script, body);
+        script.push_str(if self.legacy_eval {
+            "\n: | eval \"unset _runner_script; $_runner_script\""
         } else {
-            script.push_str("(trap 'exit 1' TERM; eval ");
-            push_quoted(&mut script, body);
-            script.push_str(") < /dev/null");
-        }
+            "\n(trap 'exit 1' TERM; eval \"unset _runner_script; $_runner_script\") < /dev/null"
+        });
         script.push_str("\nexit 0; }\n");
         script
     }

@@ -5,7 +5,7 @@ use gantry_container::EngineFlavor;
 use gantry_engine::fake::FakeImage;
 use gantry_job::{
     JobPayload, Variable,
-    payload::{GitInfo, Image, JobInfo, RunnerInfo, ServerFeatures, Step},
+    payload::{GitInfo, Image, JobInfo, PolicyOptions, RunnerInfo, ServerFeatures, Step},
 };
 use gantry_plan::{HostFacts, Sources};
 
@@ -162,6 +162,16 @@ impl Setup {
     /// The image has this entrypoint.
     pub(crate) fn entrypoint(mut self, entrypoint: shell::Entrypoint) -> Self {
         self.image.entrypoint = Some(entrypoint);
+        self
+    }
+
+    /// A policy made the job.
+    pub(crate) fn policy(mut self, name: &str) -> Self {
+        self.payload.policy_options = PolicyOptions {
+            execution_policy_job: true,
+            policy_name: name.to_owned(),
+            ..PolicyOptions::default()
+        };
         self
     }
 

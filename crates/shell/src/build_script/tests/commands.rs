@@ -31,7 +31,7 @@ fn script_is_the_peers_frame_around_the_quoted_body() {
     }
     .render();
     assert_eq!(rendered.skipped_keys, ["A.B"]);
-    let (head, rest) = rendered.script.split_once("eval '").unwrap();
+    let (head, rest) = rendered.script.split_once("_runner_script='").unwrap();
     assert_eq!(
         head,
         r#"#!/usr/bin/env bash
@@ -40,10 +40,13 @@ trap 'exit 1' TERM
 
 { case "$(set -o)" in *"pipefail"*) set -o pipefail;; esac; set -o errexit
 set +o noclobber
-(trap 'exit 1' TERM; "#
+"#
     );
-    let (body, tail) = rest.rsplit_once("') < /dev/null").unwrap();
-    assert_eq!(tail, "\nexit 0; }\n");
+    let (body, tail) = rest.split_once("'\n(trap").unwrap();
+    assert_eq!(
+        tail,
+        " 'exit 1' TERM; eval \"unset _runner_script; $_runner_script\") < /dev/null\nexit 0; }\n"
+    );
     let body = body.replace(r"'\''", "'");
     let (start, end) = body.split_once("if [ -s ").unwrap();
     assert_eq!(
@@ -445,6 +448,42 @@ fn term_ends_the_shell_with_code_1_and_without_the_script_in_the_log() {
         assert!(
             !run.stdout.contains("not reached") && !run.stderr.contains("not reached"),
             "{shell}"
+        );
+    });
+}
+
+/// As the kernel ends it when memory runs out. Bash tells the text of what was killed.
+#[rstest]
+#[case::eval(false)]
+#[case::legacy_eval(true)]
+fn a_killed_script_shows_nothing_of_its_variables(#[case] legacy: bool) {
+    in_every_shell(|shell| {
+        let stage = Stage::with(vec![Variable::new("A", "of-the-job")]);
+        let stage = if legacy {
+            stage.flag(FeatureFlag::UseLegacyBashEval)
+        } else {
+            stage
+        };
+        let run = stage.output(
+            shell,
+            &["sh -c 'kill -KILL $PPID'; sleep 1; echo not reached"],
+        );
+        assert_ne!(run.code, Some(0), "{shell}");
+        let shown = format!("{}{}", run.stdout, run.stderr);
+        assert!(!shown.contains("of-the-job"), "{shell}: {shown}");
+        assert!(!shown.contains("not reached"), "{shell}: {shown}");
+    });
+}
+
+#[test]
+fn a_script_does_not_see_itself() {
+    in_every_shell(|shell| {
+        let run = Stage::new().output(shell, &["set; echo end"]);
+        assert!(run.stdout.ends_with("end\n"), "{shell}");
+        assert!(
+            !run.stdout.contains("_runner_script"),
+            "{shell}: {}",
+            run.stdout
         );
     });
 }
