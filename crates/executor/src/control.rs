@@ -48,10 +48,9 @@ pub struct Control {
 impl Control {
     /// `deadline_ms` is absolute, in unix milliseconds, so that it holds across restarts.
     pub fn new(wishes: watch::Receiver<Wish>, deadline_ms: u64) -> Self {
-        let left = deadline_ms.saturating_sub(unix_ms());
         Self {
             wishes,
-            deadline: Instant::now() + Duration::from_millis(left),
+            deadline: instant(deadline_ms),
             cancel_seen: false,
         }
     }
@@ -124,6 +123,11 @@ pub(crate) fn stop_or_limit(
             None => stop.await,
         }
     }
+}
+
+/// A time of day as this process sees it; now, if it is over.
+pub(crate) fn instant(ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(ms.saturating_sub(unix_ms()))
 }
 
 /// Now, in unix milliseconds.

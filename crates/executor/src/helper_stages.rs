@@ -7,7 +7,6 @@ use gantry_container::EngineFlavor;
 use gantry_job::{Cause, Stage};
 use gantry_plan::PlannedStage;
 use gantry_trace::{Level, Stream};
-use tokio::time::Instant;
 
 use crate::{
     ExecutorError, StopReason,
@@ -34,9 +33,9 @@ impl Walk {
         let context = self.context.clone();
         let stage = &planned.stage;
         let limits = &context.plan.limits;
-        let limit = limits
-            .get_sources
-            .map(|limit| (Instant::now() + limit, StopReason::GetSourcesTimeout));
+        let limit = self
+            .limit(StopReason::GetSourcesTimeout, limits.get_sources)
+            .await?;
         let control = self.control.clone();
         let mut next = std::mem::replace(attempt, 1);
         loop {

@@ -28,6 +28,13 @@ pub enum Record {
         /// Progress.
         step: Step,
     },
+    /// A time limit began. It does not begin anew with a process.
+    Limit {
+        /// What is told when it is over.
+        reason: StopReason,
+        /// Unix milliseconds of its end.
+        until_ms: u64,
+    },
     /// Somebody wants the job to end; kept so that a restart knows, too.
     Stopping(StopReason),
     /// How the job ended. Synced.
@@ -102,7 +109,7 @@ pub enum StageEnd {
 }
 
 /// Why a running job is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StopReason {
     /// The server asked to cancel gracefully: after_script runs.
     Canceled,
@@ -152,6 +159,8 @@ pub struct Progress {
     pub prepared: Option<Prepared>,
     /// Last step of each stage that has begun, with its attempt.
     pub stages: BTreeMap<usize, (u32, Step)>,
+    /// Ends of the time limits that have begun, in unix milliseconds.
+    pub limits: BTreeMap<StopReason, u64>,
     /// Why the stage that has begun last is being stopped, if it is and has not ended.
     pub stopping: Option<StopReason>,
     /// How the job ended.
@@ -191,6 +200,9 @@ impl Progress {
                     self.stopping = None;
                 }
                 self.stages.insert(stage, (attempt, step));
+            }
+            Record::Limit { reason, until_ms } => {
+                self.limits.insert(reason, until_ms);
             }
             // The first reason stays, but for a harder one: cancel may be followed by abort.
             Record::Stopping(reason) => match (self.stopping, reason) {

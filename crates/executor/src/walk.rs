@@ -19,7 +19,7 @@ use crate::{
     claim::{NAME_LIMIT, NAME_PAUSE},
     cleanup,
     context::Context,
-    control::{Control, stop_or_limit},
+    control::{Control, instant, stop_or_limit, unix_ms},
     directories::Directories,
     durable::conclude,
     explain,
@@ -199,10 +199,9 @@ impl Walk {
         }
         let text = format!("Using Docker executor with image {} ...", plan.image_name);
         trace.line_once("executor", Level::Print, &text);
-        let limit = plan
-            .limits
-            .prepare
-            .map(|limit| (Instant::now() + limit, StopReason::PrepareTimeout));
+        let limit = self
+            .limit(StopReason::PrepareTimeout, plan.limits.prepare)
+            .await?;
         let stop = stop_or_limit(&self.control, limit);
         let result = tokio::select! {
             biased;
@@ -280,14 +279,35 @@ impl Walk {
             }
             if matches!(stage, Stage::Step(_)) && script_limit.is_none() {
                 // One for all steps; what comes before them does not count.
-                script_limit = plan
-                    .limits
-                    .script
-                    .map(|limit| (Instant::now() + limit, StopReason::ScriptTimeout));
+                script_limit = self
+                    .limit(StopReason::ScriptTimeout, plan.limits.script)
+                    .await?;
             }
             self.stage(index, planned, begun, script_limit).await?;
         }
         Ok(())
+    }
+
+    /// When a limit that begins now, or began in an earlier process, is over.
+    pub(crate) async fn limit(
+        &mut self,
+        reason: StopReason,
+        length: Option<Duration>,
+    ) -> Result<Option<(Instant, StopReason)>, ExecutorError> {
+        let Some(length) = length else {
+            return Ok(None);
+        };
+        if let Some(&until_ms) = self.progress.limits.get(&reason) {
+            return Ok(Some((instant(until_ms), reason)));
+        }
+        let until = Instant::now() + length;
+        let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = unix_ms().saturating_add(length_ms);
+        self.context
+            .note(Record::Limit { reason, until_ms })
+            .await?;
+        self.progress.limits.insert(reason, until_ms);
+        Ok(Some((until, reason)))
     }
 
     /// One stage with its section, its journal and its place in the flow.
@@ -334,8 +354,8 @@ impl Walk {
             StageWork::Script(work) => {
                 let after_script = *stage == Stage::AfterScript;
                 let limit = if after_script {
-                    let at = Instant::now() + plan.limits.after_script;
-                    Some((at, StopReason::AfterScriptTimeout))
+                    let limit = Some(plan.limits.after_script);
+                    self.limit(StopReason::AfterScriptTimeout, limit).await?
                 } else {
                     script_limit
                 };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_engine::fake::{Fault, Verb};
+use gantry_executor::StopReason;
 use gantry_job::{Cause, JobStatus};
 use rstest::rstest;
 use tokio::time::Instant;
@@ -160,4 +161,42 @@ fn the_time_for_sources_covers_all_attempts_and_their_pauses() {
     );
     assert!(matches!(ending.cause(), Cause::GetSourcesTimeout { .. }));
     assert!(took < Duration::from_secs(40), "{took:?}");
+}
+
+/// Limits are times of day, as the job's own: a restart gives none of them a second time.
+#[rstest]
+#[case::script(StopReason::ScriptTimeout, true)]
+#[case::after_script(StopReason::AfterScriptTimeout, false)]
+fn a_time_limit_that_ran_out_while_no_runner_lived_is_over(
+    #[case] limit: StopReason,
+    #[case] fails: bool,
+) {
+    let ending = case(async {
+        let hangs = |is: bool| {
+            if is {
+                Work::hangs()
+            } else {
+                Work::says("done\n")
+            }
+        };
+        let setup = Setup::script(hangs(fails))
+            .after_script(hangs(!fails))
+            .variable("RUNNER_SCRIPT_TIMEOUT", "5m")
+            .variable("RUNNER_AFTER_SCRIPT_TIMEOUT", "5m");
+        let bench = Bench::new(setup);
+        let process = bench.start().await;
+        let life = tokio::time::timeout(Duration::from_secs(60), process.live());
+        life.await.unwrap_err();
+        drop(process);
+        let mut process = bench.start().await;
+        let until_ms = process.job.progress.limits.get_mut(&limit).unwrap();
+        *until_ms = 0;
+        let life = tokio::time::timeout(Duration::from_secs(60), bench.finish(process));
+        life.await.expect("the limit begins anew").unwrap()
+    });
+    assert_eq!(ending.verdict.cause.is_some(), fails);
+    if fails {
+        assert_eq!(*ending.cause(), Cause::ScriptTimeout);
+    }
+    assert_eq!(ending.stages_ran(), ["step_script", "after_script"]);
 }
