@@ -4,10 +4,12 @@
 //! clamped as the peer does, placeholders expanded), so that no other crate asks "and if it is not set?" again. What is wrong with
 //! the file is a [`ConfigError`] that names every problem with file, line, column and key; what is odd is a [`Warning`].
 //!
-//! The names, types and defaults of all keys are one table, [`keys`]: checking reads it, and so will help texts and documents.
+//! The names, types and defaults of all keys are one table, [`keys`]: checking reads it, and so do flags and their help.
 //!
-//! Nothing here logs, reads the process environment or looks at the clock: those are inputs. Only [`load()`] and [`system_id`] touch
-//! the file system.
+//! [`mod@edit`] changes the file where it lies, and [`flags`] gives the settings of a runner as flags of a command line.
+//!
+//! Nothing here logs, reads the process environment or looks at the clock: those are inputs. Only [`load()`], [`mod@edit`] and
+//! [`system_id`] touch the file system.
 //!
 //! Peer behaviour: config-toml (whole), docker-executor §1. Deviations, all of them kinder: problems name the place and come
 //! together, a key that does nothing yet is named, bad values of `[runners.docker]` are found at load and not by the first job.
@@ -15,9 +17,11 @@
 mod check;
 pub mod config;
 pub mod duration;
+pub mod edit;
 mod excerpt;
 mod expand;
 mod findings;
+pub mod flags;
 pub mod keys;
 mod load;
 mod nearest;

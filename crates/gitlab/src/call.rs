@@ -13,6 +13,18 @@ pub enum Endpoint {
     UpdateJob,
     /// `PATCH jobs/:id/trace`
     PatchTrace,
+    /// `POST runners`
+    RegisterRunner,
+    /// `POST runners/verify`
+    VerifyRunner,
+    /// `DELETE runners`
+    UnregisterRunner,
+    /// `DELETE runners/managers`
+    UnregisterManager,
+    /// `POST runners/reset_authentication_token`
+    ResetToken,
+    /// `POST runners/:id/reset_authentication_token`
+    ResetTokenOf,
 }
 
 impl Endpoint {
@@ -20,7 +32,12 @@ impl Endpoint {
     #[must_use]
     pub const fn method(self) -> &'static str {
         match self {
-            Self::RequestJob => "POST",
+            Self::RequestJob
+            | Self::RegisterRunner
+            | Self::VerifyRunner
+            | Self::ResetToken
+            | Self::ResetTokenOf => "POST",
+            Self::UnregisterRunner | Self::UnregisterManager => "DELETE",
             Self::UpdateJob => "PUT",
             Self::PatchTrace => "PATCH",
         }
@@ -33,6 +50,11 @@ impl Endpoint {
             Self::RequestJob => "/api/v4/jobs/request",
             Self::UpdateJob => "/api/v4/jobs/{id}",
             Self::PatchTrace => "/api/v4/jobs/{id}/trace",
+            Self::RegisterRunner | Self::UnregisterRunner => "/api/v4/runners",
+            Self::VerifyRunner => "/api/v4/runners/verify",
+            Self::UnregisterManager => "/api/v4/runners/managers",
+            Self::ResetToken => "/api/v4/runners/reset_authentication_token",
+            Self::ResetTokenOf => "/api/v4/runners/{id}/reset_authentication_token",
         }
     }
 
@@ -43,6 +65,10 @@ impl Endpoint {
             Self::RequestJob => "request_job",
             Self::UpdateJob => "update_job",
             Self::PatchTrace => "patch_trace",
+            Self::RegisterRunner => "register_runner",
+            Self::VerifyRunner => "verify_runner",
+            Self::UnregisterRunner | Self::UnregisterManager => "unregister_runner",
+            Self::ResetToken | Self::ResetTokenOf => "reset_token",
         }
     }
 }
@@ -112,6 +138,18 @@ pub enum CallFailure {
         /// The header's value, empty when missing.
         found: String,
     },
+    /// The expected status and JSON, but not of the form it must have.
+    #[error("{method} {url}: the answer ({status}) cannot be read: {reason}")]
+    Unreadable {
+        /// HTTP method.
+        method: &'static str,
+        /// URL without credentials and query.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The client could not be built: the runner counts as unhealthy.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -122,7 +160,9 @@ impl CallFailure {
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Status { status, .. } | Self::ContentType { status, .. } => Some(*status),
+            Self::Status { status, .. }
+            | Self::ContentType { status, .. }
+            | Self::Unreadable { status, .. } => Some(*status),
             Self::Transport { .. } | Self::Client(_) => None,
         }
     }
@@ -132,7 +172,10 @@ impl CallFailure {
     pub fn server_wait(&self) -> Option<Duration> {
         match self {
             Self::Status { wait, .. } => *wait,
-            Self::Transport { .. } | Self::ContentType { .. } | Self::Client(_) => None,
+            Self::Transport { .. }
+            | Self::ContentType { .. }
+            | Self::Unreadable { .. }
+            | Self::Client(_) => None,
         }
     }
 }

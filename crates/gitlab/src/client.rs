@@ -114,6 +114,29 @@ impl Response {
             wait: server_wait(&self.headers, Timestamp::now()),
         }
     }
+
+    /// This answer as a failure: the status is right, the media type is not.
+    pub(crate) fn wrong_type(&self, endpoint: Endpoint) -> CallFailure {
+        let found = self.headers.get(CONTENT_TYPE);
+        CallFailure::ContentType {
+            method: endpoint.method(),
+            url: self.url.clone(),
+            status: self.status,
+            found: found
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// This answer as a failure: it is JSON, but does not say what it must.
+    pub(crate) fn unreadable(&self, endpoint: Endpoint, reason: &'static str) -> CallFailure {
+        CallFailure::Unreadable {
+            method: endpoint.method(),
+            url: self.url.clone(),
+            status: self.status,
+            reason,
+        }
+    }
 }
 
 pub(crate) struct HttpClient {

@@ -62,6 +62,7 @@ impl Coordinators {
         let inner = Arc::new(Inner {
             http: HttpClient::new(connection, &self.product, roots, observer)?,
             token: connection.token.clone(),
+            runner: Arc::clone(&connection.runner),
             last_update: Mutex::default(),
         });
         clients.push((connection.clone(), Arc::downgrade(&inner)));
@@ -80,6 +81,7 @@ pub struct Coordinator {
 struct Inner {
     http: HttpClient,
     token: SecretString,
+    runner: Arc<str>,
     last_update: Mutex<Option<String>>,
 }
 
@@ -90,6 +92,21 @@ impl std::fmt::Debug for Coordinator {
 }
 
 impl Coordinator {
+    /// The token it speaks with.
+    pub(crate) fn token(&self) -> &str {
+        self.inner.token.expose_secret()
+    }
+
+    /// The part of the token that may be shown.
+    pub(crate) fn short_token(&self) -> &str {
+        &self.inner.runner
+    }
+
+    /// One call and its answer, whatever it says.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, CallFailure> {
+        self.inner.http.call(request).await.result
+    }
+
     /// `POST jobs/request`. May take as long as the server holds it (about 50 s), so race it with whatever ends the wait.
     ///
     /// If the future is dropped while a job is on its way, the job is never confirmed and the server takes it back.
@@ -137,16 +154,7 @@ impl Coordinator {
     fn job_answer(&self, endpoint: Endpoint, response: Response) -> JobRequestAnswer {
         match response.status {
             201 if !is_json(&response.headers) => {
-                JobRequestAnswer::Failed(CallFailure::ContentType {
-                    method: endpoint.method(),
-                    url: response.url,
-                    status: response.status,
-                    found: response
-                        .headers
-                        .get(CONTENT_TYPE)
-                        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-                        .unwrap_or_default(),
-                })
+                JobRequestAnswer::Failed(response.wrong_type(endpoint))
             }
             201 => match JobPayload::from_slice(&response.body) {
                 Ok(job) => JobRequestAnswer::Job(Box::new(ReceivedJob {
@@ -310,12 +318,12 @@ fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
 }
 
 /// Our own types with string keys always serialise.
-fn json(body: &impl Serialize) -> Bytes {
+pub(crate) fn json(body: &impl Serialize) -> Bytes {
     serde_json::to_vec(body).unwrap_or_default().into()
 }
 
 /// A token as header. One with bytes that no header can carry is replaced by nothing: the server will refuse it by name.
-fn token_header(token: &str) -> HeaderValue {
+pub(crate) fn token_header(token: &str) -> HeaderValue {
     let mut value =
         HeaderValue::from_bytes(token.as_bytes()).unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);

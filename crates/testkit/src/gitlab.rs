@@ -22,6 +22,7 @@ mod check;
 mod endpoint;
 mod fault;
 mod job;
+mod registration;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -190,6 +191,29 @@ impl FakeGitLab {
     #[must_use]
     pub fn runner_token(&self) -> &str {
         &self.inner.runner_token
+    }
+
+    /// The registration token of legacy registrations.
+    #[must_use]
+    pub fn registration_token(&self) -> &'static str {
+        registration::TOKEN
+    }
+
+    /// The access token of a user who may reset tokens of runners.
+    #[must_use]
+    pub fn access_token(&self) -> &'static str {
+        registration::ACCESS_TOKEN
+    }
+
+    /// Whether this runner token is accepted.
+    #[must_use]
+    pub fn accepts(&self, token: &str) -> bool {
+        self.inner.state.book().runner_tokens.contains(token)
+    }
+
+    /// How long tokens live that are given or verified from now on; `None`: for ever.
+    pub fn set_token_lifetime(&self, lifetime: Option<Duration>) {
+        self.change(|book| book.registrations.lifetime = lifetime);
     }
 
     /// Accepts one more runner token.

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::registration::Registrations;
 use super::{Fault, JobRecord, RecordedRequest, RecordedUpdate, ServerJobState};
 use crate::JobBuilder;
 
@@ -23,6 +24,7 @@ pub(super) struct Book {
     /// Opaque value of the queue; changes with it.
     pub(super) queue_version: u64,
     pub(super) url: String,
+    pub(super) registrations: Registrations,
     next_id: i64,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    fn new(status: u16) -> Self {
+    pub(super) fn new(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -43,7 +45,7 @@ impl Reply {
         }
     }
 
-    fn message(status: u16, message: &str) -> Self {
+    pub(super) fn message(status: u16, message: &str) -> Self {
         let body = json!({ "message": message }).to_string();
         Self {
             body: Some(body.into()),
@@ -78,6 +80,7 @@ impl Book {
             direct_download: false,
             queue_version: 1,
             url: String::new(),
+            registrations: Registrations::default(),
             next_id: 8_812_345,
         }
     }

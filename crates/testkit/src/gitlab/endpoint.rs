@@ -145,6 +145,11 @@ impl State {
             }
             Endpoint::DownloadArtifacts => return self.book().download_artifact(record),
             Endpoint::Object => return self.book().object(record),
+            Endpoint::RegisterRunner => self.change(|book| book.register_runner(&record.body)),
+            Endpoint::VerifyRunner => self.change(|book| book.verify_runner(record)),
+            Endpoint::UnregisterRunner => self.change(|book| book.unregister_runner(record)),
+            Endpoint::UnregisterManager => self.change(|book| book.unregister_manager(record)),
+            Endpoint::ResetToken => self.change(|book| book.reset_token(record)),
             Endpoint::Other => {
                 return made_up(
                     Answer::status(404).body("application/json", r#"{"message":"404 Not Found"}"#),

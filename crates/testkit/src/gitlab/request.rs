@@ -22,6 +22,16 @@ pub enum Endpoint {
     DownloadArtifacts,
     /// `GET` of an object that a direct download was sent to.
     Object,
+    /// `POST runners`
+    RegisterRunner,
+    /// `POST runners/verify`
+    VerifyRunner,
+    /// `DELETE runners`
+    UnregisterRunner,
+    /// `DELETE runners/managers`
+    UnregisterManager,
+    /// `POST runners/reset_authentication_token`, also with a runner's id before it
+    ResetToken,
     /// Anything else; answered with 404.
     Other,
 }
@@ -42,6 +52,15 @@ impl Endpoint {
             ("PATCH", ["jobs", id, "trace"]) => (Self::PatchTrace, id.parse().ok()),
             ("POST", ["jobs", id, "artifacts"]) => (Self::UploadArtifacts, id.parse().ok()),
             ("GET", ["jobs", id, "artifacts"]) => (Self::DownloadArtifacts, id.parse().ok()),
+            ("POST", ["runners"]) => (Self::RegisterRunner, None),
+            ("POST", ["runners", "verify"]) => (Self::VerifyRunner, None),
+            ("DELETE", ["runners"]) => (Self::UnregisterRunner, None),
+            ("DELETE", ["runners", "managers"]) => (Self::UnregisterManager, None),
+            (
+                "POST",
+                ["runners", "reset_authentication_token"]
+                | ["runners", _, "reset_authentication_token"],
+            ) => (Self::ResetToken, None),
             (_, ["jobs", id, ..]) => (Self::Other, id.parse().ok()),
             _ => (Self::Other, None),
         }
