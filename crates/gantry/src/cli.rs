@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::command::{completion::CompletionArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs};
+use crate::command::{
+    completion::CompletionArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs, status::StatusArgs,
+};
 
 /// Runs CI jobs in containers: for a GitLab server, or the `.gitlab-ci.yml` of the folder you are in.
 #[derive(Debug, Parser)]
@@ -72,6 +74,8 @@ pub(crate) enum Command {
     Exec(ExecArgs),
     /// Print what would be made for a job payload
     Plan(PlanArgs),
+    /// Show what the running service is doing
+    Status(StatusArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

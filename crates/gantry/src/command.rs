@@ -4,6 +4,7 @@ pub(crate) mod completion;
 pub(crate) mod exec;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod status;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Run(args) => run::run(&cli.logging, &args),
         Command::Exec(args) => exec::run(&cli.logging, args),
+        Command::Status(args) => status::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Completion(args) => completion::run(&args),
     }

@@ -23,6 +23,7 @@ use crate::{
     Phase,
     engines::EngineSettings,
     neighbours,
+    observe::{Event, Happened, JobFacts, ObservedJob},
     origin::{Origin, OriginError},
     outbox,
     shared::{Counted, Listed, Shared, key},
@@ -53,6 +54,7 @@ struct OpenJob {
     plan: Option<Arc<Plan>>,
     log: LogPlan,
     listed: Listed,
+    observed: ObservedJob,
     started: std::time::Instant,
 }
 
@@ -171,6 +173,7 @@ pub(crate) async fn find(shared: &Shared, folder: JobFolder) -> Option<Found> {
             .unwrap_or_else(|error| warn!(%error, "an empty job folder stays")),
         Err(error) => match shared.state.set_aside(&folder) {
             Ok(place) => {
+                shared.observer.tell(&Event::SetAside);
                 error!(job = key, %error, place = %place.display(), "a damaged job was set aside");
             }
             Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
@@ -227,6 +230,11 @@ async fn create(
                 return Err(error);
             }
         };
+    let waited = claim.slot.as_ref().map(Slot::waited).unwrap_or_default();
+    let place = folder.path().to_owned();
+    let facts = JobFacts::of(&received.job, runner, unix_ms(), waited, place);
+    let observed = shared.observer.job(facts);
+    observed.tell(Happened::Taken);
     let mut progress = Progress::of([record]);
     forget_origin(&mut progress);
     Ok(OpenJob {
@@ -241,6 +249,7 @@ async fn create(
         plan: None,
         log,
         listed,
+        observed,
         started: std::time::Instant::now(),
     })
 }
@@ -277,6 +286,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         return Err(OpenError::NotAccepted);
     };
     let log = accepted.log.clone();
+    let accepted_ms = accepted.accepted_ms;
     let origin = Origin::from_journal(&accepted.origin)?;
     forget_origin(&mut progress);
     let plan = progress.plan.take().map(Arc::new);
@@ -309,6 +319,13 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
             .numbers
             .take_back(&unique_id, project, origin.numbers()),
     };
+    let place = folder.path().to_owned();
+    let facts = JobFacts::of(&origin.payload, &runner, accepted_ms, Duration::ZERO, place);
+    let observed = shared.observer.job(facts);
+    observed.tell(Happened::TakenUp {
+        progress: &progress,
+        plan: plan.as_deref(),
+    });
     let open = OpenJob {
         credentials: JobCredentials::of(&origin.payload, shared.info(&runner)),
         coordinator,
@@ -321,6 +338,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         plan,
         log,
         listed,
+        observed,
         started: std::time::Instant::now(),
     };
     Ok(Some((open, claim)))
@@ -369,7 +387,12 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
         0,
     );
     let server = upload.wishes();
+    open.observed.tell(Happened::Uploading {
+        written: open.trace.subscribe(),
+        sent: upload.sent(),
+    });
     let stop_upload = CancellationToken::new();
+    let known = open.progress.verdict.is_some();
     let verdict = if let (Some(verdict), true) = (&open.progress.verdict, open.progress.delivered) {
         verdict.clone()
     } else {
@@ -393,6 +416,10 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
         }
     };
     log_end(&open, &verdict);
+    if !known {
+        let cause = verdict.cause.as_ref();
+        open.observed.tell(Happened::Ended { cause });
+    }
     let Claim {
         slot,
         counted,
@@ -406,8 +433,11 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
             None => None,
         };
         match outcome {
-            Some(_) => note_delivered(&mut open, outcome).await,
-            None => undelivered = Some(state),
+            Some(_) => note_delivered(&mut open, outcome, false).await,
+            None => {
+                open.observed.tell(Happened::Outbox);
+                undelivered = Some(state);
+            }
         }
     }
     drop((slot, counted));
@@ -422,7 +452,7 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
             let left = outbox::time_left(verdict.ended_ms, unix_ms());
             let deliver = outbox::deliver(&mut upload, &state, left);
             let (outcome, ()) = tokio::join!(deliver, remove);
-            note_delivered(&mut open, outcome).await;
+            note_delivered(&mut open, outcome, true).await;
         }
     }
     remove_folder(&shared, open);
@@ -495,6 +525,7 @@ async fn prepare_job(
                         unreachable!("it was just made")
                     };
                     let plan = Arc::new(*plan);
+                    open.observed.tell(Happened::Planned(&plan));
                     open.plan = Some(Arc::clone(&plan));
                     plan
                 }
@@ -519,7 +550,7 @@ fn executor_job(
         access,
         environment: shared.environment.clone(),
         working_tree: None,
-        observer: gantry_executor::JobObserver::default(),
+        observer: open.observed.executor(),
     }
 }
 
@@ -618,8 +649,12 @@ async fn deliver_in_slot(
 }
 
 /// Writes down that nothing is left to deliver. Without an outcome the verdict was given up.
-async fn note_delivered(open: &mut OpenJob, outcome: Option<FinalOutcome>) {
+async fn note_delivered(open: &mut OpenJob, outcome: Option<FinalOutcome>, by_outbox: bool) {
     let job_id = open.origin.payload.id;
+    open.observed.tell(Happened::Settled {
+        outcome: outcome.as_ref(),
+        by_outbox,
+    });
     match outcome {
         None => error!(
             job = job_id,

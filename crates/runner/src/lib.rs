@@ -13,11 +13,13 @@
 //! | `outbox` | verdicts that a server does not take yet |
 //! | `neighbours` | numbers that jobs of other runners hold |
 //! | `sweep` | leftovers of dead processes |
+//! | `observe` | metrics, status, and who is answered what |
 
 mod adaptive;
 mod engines;
 mod job_task;
 mod neighbours;
+mod observe;
 mod origin;
 mod outbox;
 mod phase;
@@ -28,5 +30,9 @@ mod slots;
 mod sweep;
 
 pub use engines::{ConnectEngine, EngineSettings};
+pub use observe::{
+    AddressError, JobStatusLine, ListenAddress, Listeners, LogCounts, RunnerStatusLine,
+    STATUS_SOCKET, StatusError, StatusListener, StatusReport, bind_status, fetch_status,
+};
 pub use phase::{Phase, Signal};
-pub use service::{Exit, Options, ReadConfig, run};
+pub use service::{About, Exit, Options, ReadConfig, run};

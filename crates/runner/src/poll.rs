@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::{
     adaptive::{AdaptiveConcurrency, Brought},
     job_task,
+    observe::{Doing, Event, Why},
     shared::Shared,
 };
 
@@ -93,10 +94,17 @@ pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number:
     let stopped = shared.phase_is(|phase| !phase.polls());
     tokio::pin!(stopped);
     let mut entry = runner.entry.clone();
+    // However the loop ends.
+    let mut ended = Ended {
+        shared: &shared,
+        number,
+        config: None,
+    };
     loop {
         let Some(config) = entry.borrow_and_update().clone() else {
             return;
         };
+        ended.config = Some(Arc::clone(&config));
         let again = tokio::select! {
             biased;
             _ = &mut stopped => return,
@@ -104,7 +112,9 @@ pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number:
         };
         match again {
             Again::Now => {}
-            Again::After(pause) => {
+            Again::After(pause, why) => {
+                let until = Instant::now() + pause;
+                tell(&shared, &config, number, Doing::Resting { until, why });
                 tokio::select! {
                     _ = &mut stopped => return,
                     () = sleep(pause) => {}
@@ -116,9 +126,34 @@ pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number:
     }
 }
 
+/// Tells that a loop is over when it is dropped.
+struct Ended<'a> {
+    shared: &'a Shared,
+    number: usize,
+    config: Option<Arc<RunnerConfig>>,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if let Some(runner) = &self.config {
+            let number = self.number;
+            let event = Event::PollingEnded { runner, number };
+            self.shared.observer.tell(&event);
+        }
+    }
+}
+
+fn tell(shared: &Shared, runner: &RunnerConfig, number: usize, doing: Doing) {
+    shared.observer.tell(&Event::Polling {
+        runner,
+        number,
+        doing,
+    });
+}
+
 enum Again {
     Now,
-    After(Duration),
+    After(Duration, Why),
 }
 
 /// One request, if the runner may ask at all.
@@ -130,10 +165,10 @@ async fn once(
 ) -> Again {
     let interval = shared.config.borrow().check_interval;
     if number >= allowed_requests(runner, config) {
-        return Again::After(interval);
+        return Again::After(interval, Why::HeldBack);
     }
     if disk_is_full(shared, runner) {
-        return Again::After(FULL_DISK_PAUSE);
+        return Again::After(FULL_DISK_PAUSE, Why::DiskFull);
     }
     match runner.lock().health.poll(Instant::now()) {
         Poll::Yes => {}
@@ -144,7 +179,7 @@ async fn once(
                 config.unique_id()
             );
         }
-        Poll::NotFor(rest) => return Again::After(rest),
+        Poll::NotFor(rest) => return Again::After(rest, Why::Unhealthy),
     }
     let unique_id = config.unique_id();
     let counted = loop {
@@ -152,16 +187,24 @@ async fn once(
         let changed = shared.counts.changed();
         match shared.counts.try_add(&unique_id, config.limit) {
             Some(counted) => break counted,
-            None => changed.await,
+            None => {
+                tell(shared, config, number, Doing::WaitingForLimit);
+                changed.await;
+            }
         }
     };
+    tell(shared, config, number, Doing::WaitingForSlot);
     let slot = shared.slots.take().await;
+    shared.observer.tell(&Event::SlotWaited {
+        runner: config,
+        waited: slot.waited(),
+    });
     let coordinator = match shared.coordinator(config) {
         Ok(coordinator) => coordinator,
         Err(error) => {
             error!(runner = config.short_token(), %error, "Checking for jobs... client error");
-            unhealthy(runner, config);
-            return Again::After(interval);
+            unhealthy(shared, runner, config);
+            return Again::After(interval, Why::Interval);
         }
     };
     let entries = shared.config.borrow().usable_runners().count();
@@ -172,6 +215,7 @@ async fn once(
         echo_last_update: entries <= shared.slots.limit(),
         session: None,
     };
+    tell(shared, config, number, Doing::Requesting);
     let reply = coordinator.request_job(&request).await;
     let brought = match (&reply.answer, reply.throttled) {
         (_, true) => Brought::Throttled,
@@ -182,10 +226,14 @@ async fn once(
         .lock()
         .adaptive
         .record(brought, config.request_concurrency);
+    shared.observer.tell(&Event::Answered {
+        runner: config,
+        adaptive: allowed_requests(runner, config),
+    });
     if reply.answer.is_healthy() {
         runner.lock().health.healthy(Instant::now());
     } else {
-        unhealthy(runner, config);
+        unhealthy(shared, runner, config);
     }
     match reply.answer {
         JobRequestAnswer::Job(received) => {
@@ -199,7 +247,7 @@ async fn once(
             );
             shared.tasks.spawn(task);
             if config.strict_check_interval {
-                Again::After(interval)
+                Again::After(interval, Why::Interval)
             } else {
                 Again::Now
             }
@@ -221,12 +269,14 @@ async fn once(
                     .update_job(&credentials, &JobUpdate::finished(&verdict, None))
                     .await;
             }
-            Again::After(interval)
+            Again::After(interval, Why::Interval)
         }
         JobRequestAnswer::NoJob
         | JobRequestAnswer::Forbidden { .. }
         | JobRequestAnswer::Unavailable
-        | JobRequestAnswer::Failed(CallFailure::Client(_) | _) => Again::After(interval),
+        | JobRequestAnswer::Failed(CallFailure::Client(_) | _) => {
+            Again::After(interval, Why::Interval)
+        }
     }
 }
 
@@ -261,7 +311,8 @@ fn allowed_requests(runner: &PolledRunner, config: &RunnerConfig) -> usize {
     }
 }
 
-fn unhealthy(runner: &PolledRunner, config: &RunnerConfig) {
+fn unhealthy(shared: &Shared, runner: &PolledRunner, config: &RunnerConfig) {
+    shared.observer.tell(&Event::Unhealthy { runner: config });
     if let Some(pause) = runner.lock().health.unhealthy() {
         error!(
             runner = config.short_token(),

@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use gantry_config::{Config, ConfigError, Loaded, OnStop, RunnerConfig};
 use gantry_executor::Environment;
-use gantry_gitlab::{Coordinators, Product, UploadBudget};
+use gantry_gitlab::{CallObserver, Coordinators, Product, UploadBudget};
 use gantry_journal::StateFolder;
 use gantry_plan::HostFacts;
 use tokio::{
@@ -24,6 +24,7 @@ use crate::{
     ConnectEngine, Phase, Signal,
     engines::Engines,
     job_task,
+    observe::{self, Event, Listeners, LogCounts, Metrics, Observer, Pages},
     poll::{self, PolledRunner},
     shared::{JobTable, LeftBehind, RunnerCounts, Shared},
     slots::{NumberTable, Slots},
@@ -70,8 +71,27 @@ pub struct Options {
     pub on_stop: Option<OnStop>,
     /// Signals, as they come.
     pub signals: mpsc::Receiver<Signal>,
+    /// Who may ask how things stand, and where.
+    pub listeners: Listeners,
+    /// What those are told of the program.
+    pub about: About,
+    /// Lines of the process log, counted as they are written.
+    pub log: Arc<LogCounts>,
     /// Called with each configuration that becomes active, for log level and format.
     pub on_reload: Box<dyn Fn(&Config) + Send + Sync>,
+}
+
+/// What the program says of itself.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Its version.
+    pub version: String,
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Where metrics are served, as configured.
+    pub listen_address: Option<String>,
+    /// When it started.
+    pub started: std::time::Instant,
 }
 
 /// How the process is to end.
@@ -110,6 +130,9 @@ async fn serve(options: Options) -> Exit {
         certs,
         on_stop,
         mut signals,
+        listeners,
+        about,
+        log,
         on_reload,
     } = options;
     let config = Arc::new(loaded.config);
@@ -117,13 +140,21 @@ async fn serve(options: Options) -> Exit {
     let (config_sender, config_receiver) = watch::channel(Arc::clone(&config));
     let (phase_sender, phase) = watch::channel(Phase::Running);
     let state_id = state.id().to_owned();
+    let counts = listeners.metrics_address().is_some();
+    let metrics = counts.then(|| Metrics::new(&host.system_id, &product, &about.version, log));
+    let metrics = metrics.transpose().unwrap_or_else(|error| {
+        error!(%error, "metrics cannot be counted");
+        None
+    });
+    let observer = Arc::new(Observer::new(metrics));
+    let calls = counts.then(|| Arc::clone(&observer) as Arc<dyn CallObserver>);
     let shared = Arc::new(Shared {
         config: config_receiver,
         phase,
         engines: Engines::new(engines, state_id),
         state,
         environment,
-        coordinators: Coordinators::new(product.clone(), None),
+        coordinators: Coordinators::new(product.clone(), calls),
         product,
         host,
         certs,
@@ -134,12 +165,19 @@ async fn serve(options: Options) -> Exit {
         left_behind: LeftBehind::default(),
         tasks: TaskTracker::new(),
         budget: UploadBudget::default(),
+        observer: Arc::clone(&observer),
     });
+    observer.tell(&Event::ConfigLoaded(&config));
+    let pages = Pages::new(Arc::clone(&shared), Arc::new(about));
+    let answer = Arc::new(move |request: &_, visitor| pages.answer(request, visitor));
+    let serving = tokio::spawn(observe::serve(listeners, answer));
     take_up_jobs(&shared).await;
+    observer.tell(&Event::Ready);
     let sweep = tokio::spawn(sweep::run(Arc::clone(&shared)));
     let mut pollers = Pollers::default();
     pollers.set(&shared, &config);
     let mut reload = Reload {
+        observer: Arc::clone(&observer),
         reader,
         modified,
         sender: config_sender,
@@ -166,6 +204,7 @@ async fn serve(options: Options) -> Exit {
                     continue;
                 }
                 announce(next, signal);
+                observer.tell(&Event::Phase(next));
                 phase_sender.send_replace(next);
                 break drain(&shared, &phase_sender, &mut signals, on_stop).await;
             }
@@ -187,6 +226,9 @@ async fn serve(options: Options) -> Exit {
         shared.tasks.close();
         timeout(LEAVE_LIMIT, shared.tasks.wait()).await.ok();
     }
+    serving.abort();
+    // Gone when this returns, and with it the socket in the state folder.
+    serving.await.ok();
     match exit {
         Exit::Clean => info!("All workers stopped. Can exit now!"),
         Exit::Detached => info!(
@@ -254,6 +296,7 @@ async fn drain(
                     continue;
                 }
                 announce(next, signal);
+                shared.observer.tell(&Event::Phase(next));
                 phase.send_replace(next);
                 if let Phase::Forced { .. } = next {
                     return Exit::Forced { signal };
@@ -282,6 +325,7 @@ fn announce(phase: Phase, signal: Signal) {
 }
 
 struct Reload {
+    observer: Arc<Observer>,
     reader: Arc<dyn ReadConfig>,
     modified: Option<SystemTime>,
     sender: watch::Sender<Arc<Config>>,
@@ -311,6 +355,7 @@ impl Reload {
                 let config = Arc::new(loaded.config);
                 (self.on_reload)(&config);
                 self.sender.send_replace(Arc::clone(&config));
+                self.observer.tell(&Event::ConfigLoaded(&config));
                 info!(
                     runners = config.runners.len(),
                     concurrent = config.concurrent,
@@ -323,6 +368,7 @@ impl Reload {
                 Reloaded::Fatal
             }
             Err(error) => {
+                self.observer.tell(&Event::ConfigRefused);
                 error!(%error, "the changed configuration is not used; the old one stays active");
                 Reloaded::Kept
             }

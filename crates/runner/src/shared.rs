@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Phase,
     engines::Engines,
+    observe::Observer,
     slots::{NumberTable, Slots, TakenNumbers},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) left_behind: LeftBehind,
     pub(crate) tasks: TaskTracker,
     pub(crate) budget: UploadBudget,
+    pub(crate) observer: Arc<Observer>,
 }
 
 impl Shared {

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use gantry_plan::Numbers;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::neighbours::Neighbours;
 
@@ -31,6 +32,7 @@ struct State {
 /// A slot in use; free again when dropped.
 pub(crate) struct Slot {
     slots: Slots,
+    waited: Duration,
 }
 
 impl Slots {
@@ -57,6 +59,7 @@ impl Slots {
 
     /// Waits for a slot, in order of asking.
     pub(crate) async fn take(&self) -> Slot {
+        let since = Instant::now();
         match self.inner.free.acquire().await {
             Ok(permit) => permit.forget(),
             // The semaphore is never closed.
@@ -65,6 +68,7 @@ impl Slots {
         self.state().used += 1;
         Slot {
             slots: self.clone(),
+            waited: since.elapsed(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Slots {
         drop(state);
         Slot {
             slots: self.clone(),
+            waited: Duration::ZERO,
         }
     }
 
@@ -105,6 +110,13 @@ impl Slots {
     /// The limit.
     pub(crate) fn limit(&self) -> usize {
         self.state().limit
+    }
+}
+
+impl Slot {
+    /// How long its taker waited for it.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 }
 

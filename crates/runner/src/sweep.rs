@@ -11,10 +11,14 @@ use gantry_container::Labels;
 use gantry_engine::{EngineError, ListFilter, SharedEngine};
 use gantry_executor::TOOLS_LABEL;
 use gantry_plan::{JOB_LABEL, RUNNER_LABEL, STATE_LABEL};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::{engines::EngineSettings, shared::Shared};
+use crate::{
+    engines::EngineSettings,
+    observe::{Event, Removed},
+    shared::Shared,
+};
 
 const EVERY: Duration = Duration::from_secs(300);
 /// Pause before an engine that could not be swept yet is tried again.
@@ -45,7 +49,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             shared.jobs.has(label(RUNNER_LABEL), label(JOB_LABEL))
         };
         let all = shared.engines.all();
-        let all_swept = engines.sweep(&all, shared.state.id(), &owns).await;
+        let tell = |swept: &Result<Swept, EngineError>| tell(&shared, swept);
+        let all_swept = engines.sweep(&all, shared.state.id(), &owns, &tell).await;
         sleep(if all_swept && !unmet { EVERY } else { AGAIN }).await;
     }
 }
@@ -65,6 +70,7 @@ impl Engines {
         engines: &[SharedEngine],
         state_id: &str,
         owns: &(impl Fn(&Labels) -> bool + Sync),
+        tell: &(impl Fn(&Result<Swept, EngineError>) + Sync),
     ) -> bool {
         let sweeps = engines.iter().map(|engine| {
             let first = !self.swept.contains(engine.host());
@@ -74,8 +80,10 @@ impl Engines {
         let mut all_swept = true;
         for (engine, result) in engines.iter().zip(results) {
             let host = engine.host().to_owned();
+            tell(&result);
             match result {
-                Ok(removed) => {
+                Ok(swept) => {
+                    let removed = swept.removed.sum();
                     if removed > 0 {
                         info!(removed, host, "removed leftovers of earlier jobs");
                     }
@@ -103,6 +111,35 @@ enum Kind {
     Volume,
 }
 
+impl Kind {
+    fn count(self, objects: &mut Removed) {
+        *match self {
+            Self::Container => &mut objects.containers,
+            Self::Network => &mut objects.networks,
+            Self::Volume => &mut objects.volumes,
+        } += 1;
+    }
+}
+
+/// What a round did on one engine.
+#[derive(Debug, Default)]
+struct Swept {
+    removed: Removed,
+    failed: Removed,
+    took: Duration,
+}
+
+fn tell(shared: &Shared, swept: &Result<Swept, EngineError>) {
+    shared.observer.tell(&match swept {
+        Ok(swept) => Event::Swept {
+            removed: swept.removed,
+            failed: swept.failed,
+            took: swept.took,
+        },
+        Err(_) => Event::SweepFailed,
+    });
+}
+
 /// An object that belongs to nobody.
 struct Leftover {
     kind: Kind,
@@ -124,7 +161,8 @@ async fn sweep(
     state_id: &str,
     owns: &(impl Fn(&Labels) -> bool + Sync),
     first: bool,
-) -> Result<usize, EngineError> {
+) -> Result<Swept, EngineError> {
+    let began = Instant::now();
     let now = engine.time().await?;
     let mut due = leftovers(engine, state_id, owns).await?;
     due.retain(|leftover| first || is_due(leftover.created, now));
@@ -133,18 +171,22 @@ async fn sweep(
     carriers.retain(|carrier| is_due(carrier.created, now));
     due.extend(carriers);
     // In the order found, containers first: networks and volumes are in use until they are gone.
-    let mut removed = 0;
+    let mut swept = Swept::default();
     for leftover in &due {
         let Leftover { kind, name, .. } = leftover;
         match remove(engine, leftover).await {
             Ok(()) => {
                 info!(?kind, name, "removed a leftover");
-                removed += 1;
+                kind.count(&mut swept.removed);
             }
-            Err(error) => warn!(?kind, name, %error, "a leftover cannot be removed"),
+            Err(error) => {
+                warn!(?kind, name, %error, "a leftover cannot be removed");
+                kind.count(&mut swept.failed);
+            }
         }
     }
-    Ok(removed)
+    swept.took = began.elapsed();
+    Ok(swept)
 }
 
 async fn leftovers(

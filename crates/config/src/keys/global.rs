@@ -37,11 +37,10 @@ pub static ROOT: Section = Section {
             "listen_address",
             Kind::Text,
             "",
-            "address of the metrics endpoint",
+            "address of the metrics endpoint: host:port, port 9252 if none is given; empty: none",
         )
         .variable(Variable::Over("LISTEN_ADDRESS"))
-        .at_restart()
-        .not_yet("there is no metrics endpoint"),
+        .at_restart(),
         Key::new(
             "shutdown_timeout",
             Kind::Count,

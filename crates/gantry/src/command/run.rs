@@ -2,18 +2,18 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use clap::ValueEnum;
 use gantry_config::{Config, ConfigError, Loaded, OnStop, Placeholders, state_dir, system_id};
 use gantry_journal::StateFolder;
-use gantry_runner::{Exit, Options, ReadConfig, Signal};
+use gantry_runner::{About, Exit, ListenAddress, Listeners, Options, ReadConfig, Signal};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     cli::LoggingArgs,
@@ -40,8 +40,8 @@ pub(crate) struct RunArgs {
     /// Accepted for GitLab Runner's scripts; the Docker executor has no use for it
     #[arg(short = 'u', long, value_name = "USER", hide = true)]
     user: Option<String>,
-    /// Accepted for GitLab Runner's scripts; not supported yet
-    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS", hide = true)]
+    /// Address of the metrics endpoint (host:port); wins over `listen_address` in the config
+    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
     listen_address: Option<String>,
     /// Accepted for GitLab Runner's scripts; the log goes to stderr
     #[arg(long, hide = true)]
@@ -114,7 +114,19 @@ async fn serve(
         CliError::new(format!("state folder ({}): {error}", place.chosen_by))
             .hint("[gantry] state_dir in the configuration names another folder")
     })?;
+    let listeners = listeners(args, config, state.path()).await?;
+    let about = About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        config: std::path::absolute(&path)?,
+        listen_address: listeners
+            .metrics_address()
+            .map(|address| address.to_string()),
+        started: Instant::now(),
+    };
     let options = Options {
+        listeners,
+        about,
+        log: logging::counts(),
         reader: Arc::new(reader),
         engines: Arc::new(RealEngines),
         environment: host::environment(config),
@@ -132,11 +144,67 @@ async fn serve(
             OnStopArg::Detach => OnStop::Detach,
         }),
         signals,
-        on_reload: Box::new(move |config: &Config| logging::configure(fixed, config)),
+        on_reload: Box::new(on_reload(args, config, fixed)),
         state,
         loaded,
     };
     Ok(gantry_runner::run(options).await)
+}
+
+/// Where the service can be asked how it is. An address that is none switches metrics off, as in the peer; one that cannot be had
+/// is an error.
+async fn listeners(
+    args: &RunArgs,
+    config: &Config,
+    state_folder: &Path,
+) -> Result<Listeners, CliError> {
+    let mut listeners = Listeners::default();
+    match gantry_runner::bind_status(state_folder) {
+        Ok(socket) => listeners = listeners.with_status(socket),
+        Err(error) => {
+            warn!(%error, folder = %state_folder.display(), "`gantry status` will get no answer: no socket in the state folder");
+        }
+    }
+    match listen_address(args, config).map(|text| (text, text.parse::<ListenAddress>())) {
+        None => info!("listen_address not defined, metrics & debug endpoints disabled"),
+        Some((_, Err(error))) => error!(%error, "metrics & debug endpoints disabled"),
+        Some((text, Ok(address))) => {
+            listeners = listeners.with_metrics(&address).await.map_err(|error| {
+                CliError::new(format!("listen on {address}: {error}")).hint(format!(
+                    "listen_address is {text:?}; another program may use the port"
+                ))
+            })?;
+            if let Some(address) = listeners.metrics_address() {
+                info!(%address, "Metrics server listening");
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+/// The command line wins; an empty text is none.
+fn listen_address<'a>(args: &'a RunArgs, config: &'a Config) -> Option<&'a str> {
+    let given = args
+        .listen_address
+        .as_deref()
+        .filter(|text| !text.is_empty());
+    given.or(config.listen_address.as_deref())
+}
+
+/// What a new configuration changes outside of the service.
+fn on_reload(
+    args: &RunArgs,
+    config: &Config,
+    fixed: logging::Fixed,
+) -> impl Fn(&Config) + Send + Sync + 'static {
+    let bound = config.listen_address.clone();
+    let given = args.listen_address.is_some();
+    move |config| {
+        logging::configure(fixed, config);
+        if !given && config.listen_address != bound {
+            warn!("a changed listen_address takes effect at the next start");
+        }
+    }
 }
 
 fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
@@ -160,9 +228,6 @@ fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
     }
     if loaded.modified.is_none() {
         warn!("{} does not exist; waiting for it", path.display());
-    }
-    if args.listen_address.is_some() {
-        warn!("--listen-address is not supported yet; no metrics are served");
     }
     if args.syslog {
         warn!("--syslog is not supported; the log goes to stderr");

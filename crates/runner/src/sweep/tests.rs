@@ -62,7 +62,9 @@ fn left(engine: &FakeEngine) -> Vec<String> {
 }
 
 async fn sweep_of(engines: &mut Engines, engine: &FakeEngine) -> bool {
-    engines.sweep(&[engine.shared()], STATE, &owns).await
+    engines
+        .sweep(&[engine.shared()], STATE, &owns, &|_| {})
+        .await
 }
 
 #[tokio::test(start_paused = true)]

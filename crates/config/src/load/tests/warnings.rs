@@ -80,7 +80,6 @@ fn every_docker_key_acts_or_is_warned_about() {
 
 #[rstest]
 #[case("sentry_dsn = 'https://k@sentry'", "sentry_dsn")]
-#[case("listen_address = ':9252'", "listen_address")]
 #[case(
     "session_server = { listen_address = ':8093' }",
     "session_server.listen_address"
