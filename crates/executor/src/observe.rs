@@ -35,9 +35,11 @@ pub enum JobEvent<'a> {
     },
 }
 
+type Tell = dyn Fn(&JobEvent<'_>) + Send + Sync;
+
 /// Is told what happens in a job. Called from async code: take it down and return.
 #[derive(Clone, Default)]
-pub struct JobObserver(Option<Arc<dyn Fn(&JobEvent<'_>) + Send + Sync>>);
+pub struct JobObserver(Option<Arc<Tell>>);
 
 impl JobObserver {
     /// An observer that calls this.

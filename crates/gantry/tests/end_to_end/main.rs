@@ -11,6 +11,7 @@ mod containers;
 mod durability;
 mod engine;
 mod harness;
+mod observability;
 mod protocol;
 mod signals;
 mod sources;

@@ -10,7 +10,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 use super::{
     LogCounts,
-    board::{Board, Course, State},
+    board::{Board, Course, JobRow, State},
     metrics::{Making, RUNNER},
 };
 
@@ -252,7 +252,7 @@ fn jobs(set: &Set, state: &State) {
     let oldest = outbox().map(|job| job.facts.age().as_secs()).max();
     set.outbox.set(outbox().count() as i64);
     set.outbox_oldest.set(oldest.unwrap_or_default() as i64);
-    let journals: u64 = jobs.clone().map(|job| job.journal_bytes()).sum();
+    let journals: u64 = jobs.clone().map(JobRow::journal_bytes).sum();
     set.journals.set(journals as i64);
     let backlog: u64 = jobs.map(|job| job.log_bytes().1).sum();
     set.backlog.set(backlog as i64);

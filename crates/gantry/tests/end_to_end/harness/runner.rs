@@ -38,7 +38,8 @@ impl Log {
 impl Runner {
     /// Starts the program in this folder on the configuration in it.
     pub(crate) fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gantry"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        command
             .arg("--debug")
             .args(["run", "--config", "config.toml"])
             .args(arguments)
@@ -46,7 +47,13 @@ impl Runner {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", folder)
-            .envs(variables.iter().copied())
+            .envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts a command of the program and reads its log.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::inherit())
             .stderr(Stdio::piped())

@@ -1,6 +1,7 @@
 //! Callers of all kinds. The clock is paused: bounds of time pass as soon as nothing else is to be done.
 
 use std::{
+    fmt::Write as _,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -104,7 +105,7 @@ async fn what_is_no_request_is_refused_in_words(#[case] bytes: Vec<u8>, #[case] 
 fn long_header(count: usize, length: usize) -> Vec<u8> {
     let mut head = "GET / HTTP/1.1\r\nhost: a\r\n".to_owned();
     for number in 0..count {
-        head += &format!("x{number}: {}\r\n", "y".repeat(length));
+        write!(head, "x{number}: {}\r\n", "y".repeat(length)).unwrap();
     }
     (head + "\r\n").into_bytes()
 }
@@ -264,7 +265,8 @@ async fn a_strange_service_is_not_believed(#[case] answer: &'static [u8], #[case
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
-        stream.read(&mut head).await.ok();
+        let asked = stream.read(&mut head).await.unwrap();
+        assert!(asked > 0);
         stream.write_all(answer).await.ok();
     });
     let error = fetch_status(&state).await.unwrap_err();
