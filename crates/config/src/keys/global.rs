@@ -37,7 +37,7 @@ pub static ROOT: Section = Section {
             "listen_address",
             Kind::Text,
             "",
-            "address of the metrics endpoint: host:port, port 9252 if none is given; empty: none",
+            "address of the metrics endpoint (host:port, the port is 9252 if none is given)",
         )
         .variable(Variable::Over("LISTEN_ADDRESS"))
         .at_restart(),
