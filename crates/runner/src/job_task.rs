@@ -384,8 +384,10 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
         open.credentials.clone(),
         Arc::new(open.trace.clone()),
         settings,
-        0,
+        // Part of the log may not have survived a loss of power.
+        open.folder.sent().min(open.trace.len()),
     );
+    let note_sent = note_sent(open.folder.clone(), upload.sent());
     let server = upload.wishes();
     open.observed.tell(Happened::Uploading {
         written: open.trace.subscribe(),
@@ -404,6 +406,7 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) 
                 tokio::join!(run, upload.run(&stop_upload))
             } => verdict,
             () = escalate => unreachable!("escalation goes on to the end of the job"),
+            () = note_sent => unreachable!("it goes on to the end of the job"),
         };
         match result {
             Ok(verdict) => verdict,
@@ -590,6 +593,14 @@ fn engine_cause(settings: &EngineSettings, error: &gantry_engine::EngineError) -
             message: error.to_string(),
         },
     }
+}
+
+/// Writes down how far the log was sent, for the next process. Never returns.
+async fn note_sent(folder: JobFolder, mut sent: watch::Receiver<u64>) {
+    while sent.changed().await.is_ok() {
+        folder.note_sent(*sent.borrow_and_update());
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Turns what the server wants and what the process does into wishes of the job. Never returns.

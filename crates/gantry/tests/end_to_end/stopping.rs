@@ -101,6 +101,27 @@ async fn an_abort_ends_everything_without_after_script() {
     assert!(host.witnessed("after").is_empty());
 }
 
+/// `canceled` skips after_script, not the grace of the script's processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_leaves_processes_the_time_to_end_well() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let child = "sh -c 'trap \"sleep 2; echo told >> /witness/told; exit 0\" TERM; echo begun >> /witness/script; while :; do sleep 0.1; done'";
+    let work = job([child]).after_script(["echo begun >> /witness/after"]);
+    let id = host.gitlab.enqueue(&work);
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    host.gitlab.abort(id);
+    until("the job to be gone", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    host.finish(runner).await;
+    assert_eq!(host.witnessed("told"), ["told"]);
+    assert!(host.witnessed("after").is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_the_server_has_deleted_ends() {
     let Some(host) = Host::new(&Config::new()).await else {

@@ -514,3 +514,39 @@ async fn a_fast_log_of_many_megabytes_is_whole_after_two_deaths() {
     let tail = &log.all[log.all.len().saturating_sub(12)..];
     assert_eq!(expected, lines + 1, "{tail:#?}");
 }
+
+/// The server has the beginning of the log already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_sends_no_byte_of_the_log_a_second_time() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let wait = gate("go");
+    let id = host.gitlab.enqueue(&job([
+        "i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo line $i; done",
+        wait.as_str(),
+        "echo the end",
+    ]));
+    let runner = host.start();
+    let key = format!("{}-{id}", host.short_token());
+    let sent = host.folder().join(".gantry/jobs").join(key).join("sent");
+    until(
+        "the first part of the log to be sent and noted",
+        async || {
+            let has = host.gitlab.job(id);
+            let noted: usize = std::fs::read_to_string(&sent).ok()?.parse().ok()?;
+            (has.log().contains("line 500") && noted == has.trace.len()).then_some(())
+        },
+    )
+    .await;
+    runner.kill().await;
+    let runner = host.start();
+    host.open_gate("go");
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    assert!(JobLog::of(&job).prints("the end"));
+    host.gitlab.assert_patches(id);
+    let patches = host.gitlab.requests_to(Endpoint::PatchTrace);
+    let statuses: Vec<_> = patches.iter().filter_map(|patch| patch.status).collect();
+    assert!(statuses.iter().all(|&status| status == 202), "{statuses:?}");
+}

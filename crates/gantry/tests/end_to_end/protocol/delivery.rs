@@ -76,6 +76,11 @@ async fn a_verdict_that_cannot_be_delivered_frees_its_slot_and_arrives_later() {
     assert_eq!(host.end_of(second).await.state, ServerJobState::Success);
     assert!(!host.gitlab.job(first).state.is_final());
     runner.says("delivery goes on in the background").await;
+    until("what the jobs made to go", async || {
+        host.containers("").await.is_empty().then_some(())
+    })
+    .await;
+    assert!(!host.gitlab.job(first).state.is_final());
     host.gitlab.heal();
     let job = host.end_of(first).await;
     host.finish(runner).await;
