@@ -97,6 +97,9 @@ fn gantry(tree: &Tree) -> GantryConfig {
             .unwrap_or(default.compatible_version),
         compatible_revision: tree.text("compatible_revision"),
         log_driver: LogDriver::from_name(tree.string("log_driver")).unwrap_or_default(),
+        link_variables: tree
+            .bool("link_variables")
+            .unwrap_or(default.link_variables),
         helper_binary: tree
             .texts("helper_binary")
             .into_iter()

@@ -394,6 +394,15 @@ impl Helper {
             Ok(Some(state)) if state.oom_killed => Err(lost(
                 "killed: out of memory; raise [runners.docker] memory, which also holds for the helper".to_owned(),
             )),
+            Ok(Some(state)) if self.served == 0 => {
+                let image = self.context.plan.helper.as_ref();
+                let image = image.map_or("", |helper| &helper.image.reference);
+                Err(lost(format!(
+                    "its container ended with exit code {} before its agent answered: the entrypoint of the helper image \"{image}\" must run the \
+                     command that it is given",
+                    state.exit_code
+                )))
+            }
             Ok(Some(state)) => {
                 Err(lost(format!("its container ended with exit code {}", state.exit_code)))
             }

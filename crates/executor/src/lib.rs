@@ -31,6 +31,7 @@ mod helper;
 mod helper_stages;
 mod images;
 mod lanes;
+mod links;
 mod observe;
 mod prepare;
 mod record;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{try_join_all, try_join3};
-use gantry_container::{ContainerState, ContainerStatus, ImageInfo};
+use gantry_container::{ContainerState, ContainerStatus, Env, ImageInfo};
 use gantry_engine::EngineError;
 use gantry_job::{Cause, Stage};
 use gantry_plan::PlannedService;
@@ -11,7 +11,7 @@ use gantry_trace::Level;
 
 use crate::{
     Activity, ExecutorError, JobEvent, Prepared, Record, claim, cleanup, context::Context, images,
-    lanes::Lanes,
+    lanes::Lanes, links,
 };
 
 /// How long a service may stay in state `created` at least (docker-executor §2.8).
@@ -122,6 +122,15 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
             .zip(&states)
             .flat_map(|(service, state)| service_hosts(service, state))
             .collect(),
+        link_variables: Env(plan
+            .services
+            .iter()
+            .zip(&states)
+            .filter(|(service, _)| service.linked)
+            .flat_map(|(service, state)| {
+                links::variables(&plan.build.name, &service.aliases, state)
+            })
+            .collect()),
     };
     context
         .note(Record::Prepared(Box::new(prepared.clone())))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use gantry_container::Env;
 use gantry_job::{Cause, JobState};
 use gantry_plan::{LogPlan, Plan};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub struct Prepared {
     pub helper_image: Option<String>,
     /// `/etc/hosts` lines for the services.
     pub service_hosts: Vec<String>,
+    /// Variables of linked services, for the build container.
+    #[serde(default)]
+    pub link_variables: Env,
 }
 
 /// Progress of one attempt of a stage.

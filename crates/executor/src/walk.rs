@@ -164,7 +164,8 @@ impl Walk {
 
     async fn verdict(&mut self) -> Result<Verdict, ExecutorError> {
         let context = &self.context;
-        if self.flow.canceled_in_script() {
+        // Of a local run the user knows: it was Ctrl-C.
+        if self.flow.canceled_in_script() && context.working_tree.is_none() {
             let text = "script canceled externally (UI, API)";
             context.trace.line_once("canceled", Level::Warning, text);
         }
@@ -467,6 +468,10 @@ impl Walk {
         spec.host
             .extra_hosts
             .extend(prepared.service_hosts.iter().cloned());
+        // In front: a variable of the job wins.
+        spec.env
+            .0
+            .splice(0..0, prepared.link_variables.0.iter().cloned());
         let give_up = Instant::now() + NAME_LIMIT;
         let id = loop {
             let error = match context.engine.container_create(&planned.name, &spec).await {

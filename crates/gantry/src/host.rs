@@ -90,6 +90,7 @@ pub(crate) fn facts(gantry: &GantryConfig, system_id: String, state_id: String) 
         executable_arch: format!("{}/{}", product.platform, product.architecture),
         helper_image: HELPER_IMAGE.to_owned(),
         log_driver: gantry.log_driver,
+        link_variables: gantry.link_variables,
     }
 }
 

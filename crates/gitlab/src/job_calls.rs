@@ -113,6 +113,15 @@ impl From<TraceProgress> for TraceExtent {
 }
 
 impl TraceExtent {
+    /// Of a whole trace that is at hand.
+    #[must_use]
+    pub fn of(trace: &[u8]) -> Self {
+        Self {
+            len: trace.len() as u64,
+            crc32: crc32fast::hash(trace),
+        }
+    }
+
     /// `crc32:` and eight lowercase hex digits.
     #[must_use]
     pub fn checksum(&self) -> String {

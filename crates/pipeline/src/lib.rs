@@ -25,6 +25,7 @@ pub mod problem;
 pub mod source;
 pub mod yaml;
 
+mod excerpt;
 mod keywords;
 mod read;
 mod suggest;

@@ -1,10 +1,10 @@
 //! What is wrong with a pipeline, where, and what to do about it.
 
 use std::fmt;
-use std::sync::Arc;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource};
+use miette::{Diagnostic, LabeledSpan};
 
+use crate::excerpt::Excerpt;
 use crate::source::{Source, Span};
 
 /// What sort of problem it is. A caller decides by this, never by the text.
@@ -59,7 +59,7 @@ pub struct Problem {
     help: Option<String>,
     span: Span,
     caret: miette::SourceSpan,
-    source: Arc<NamedSource<Arc<str>>>,
+    source: Excerpt,
 }
 
 impl Problem {
@@ -78,7 +78,7 @@ impl Problem {
             help: None,
             span,
             caret: source.caret(span),
-            source: source.named(),
+            source: Excerpt(source.named()),
         }
     }
 
@@ -120,7 +120,7 @@ impl Problem {
 
     /// Name of the file.
     pub fn file(&self) -> &str {
-        self.source.name()
+        self.source.0.name()
     }
 
     /// What the caret points at.

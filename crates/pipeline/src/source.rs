@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use miette::{NamedSource, SourceSpan};
 
+use crate::excerpt::WIDEST;
 use crate::problem::{Problem, ProblemKind};
 
 /// Which file of a pipeline a [`Span`] lies in. The entry file is 0; included files follow.
@@ -128,7 +129,8 @@ impl Source {
             .next()
             .unwrap_or_default()
             .trim_end();
-        SourceSpan::from((start, first_line.len()))
+        let width = first_line.floor_char_boundary(first_line.len().min(WIDEST));
+        SourceSpan::from((start, width))
     }
 
     fn floor(&self, byte: usize) -> usize {

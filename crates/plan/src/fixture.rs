@@ -78,6 +78,7 @@ impl Fixture {
                 executable_arch: "linux/amd64".to_owned(),
                 helper_image: "gantry/helper:1".to_owned(),
                 log_driver: LogDriver::Auto,
+                link_variables: true,
             },
             engine: EngineFacts {
                 flavor: EngineFlavor::Docker,

@@ -44,6 +44,8 @@ pub struct HostFacts {
     pub helper_image: String,
     /// `[gantry] log_driver`.
     pub log_driver: LogDriver,
+    /// `[gantry] link_variables`.
+    pub link_variables: bool,
 }
 
 /// Numbers that tell this job from others that run.

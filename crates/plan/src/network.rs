@@ -54,6 +54,11 @@ impl Network {
         BTreeMap::from([(self.mode.clone(), endpoint)])
     }
 
+    /// Whether services are what the page calls linked: on the engine's default bridge, found by lines in `/etc/hosts`.
+    pub(crate) fn has_links(&self) -> bool {
+        ["", "bridge", "default"].contains(&self.mode.as_str())
+    }
+
     /// Host name of build and helper: `wanted`, but none in another container's network, whose host name counts there (the engine
     /// refuses both together).
     pub(crate) fn hostname(&self, wanted: &str) -> Option<String> {

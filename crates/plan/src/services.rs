@@ -59,6 +59,7 @@ fn one(
             spec,
         },
         aliases: names.own,
+        linked: scope.network.has_links() && scope.inputs.host.link_variables,
         warnings: names.warnings,
     })
 }

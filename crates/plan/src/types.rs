@@ -135,6 +135,10 @@ pub struct PlannedService {
     pub title: String,
     /// Names under which build and helper find it (docker-executor §5.3).
     pub aliases: Vec<String>,
+    /// The build container gets its variables as a legacy container link gave them (page: "Linked containers share their environment
+    /// variables").
+    #[serde(default)]
+    pub linked: bool,
     /// Warnings to print before it starts (aliases already in use).
     pub warnings: Vec<String>,
 }

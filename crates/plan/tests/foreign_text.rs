@@ -165,6 +165,7 @@ fn host() -> HostFacts {
         executable_arch: "linux/amd64".to_owned(),
         helper_image: "gantry/helper:1".to_owned(),
         log_driver: LogDriver::Auto,
+        link_variables: true,
     }
 }
 

@@ -24,6 +24,7 @@ mod origin;
 mod outbox;
 mod phase;
 mod poll;
+mod refuse;
 mod service;
 mod shared;
 mod slots;

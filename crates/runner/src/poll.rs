@@ -7,11 +7,8 @@ use std::{
 
 use gantry_config::RunnerConfig;
 use gantry_gitlab::{
-    CallFailure, HealthSettings, JobRequest, JobRequestAnswer, JobUpdate, Poll, RunnerHealth,
-    Verdict,
+    CallFailure, HealthSettings, JobRequest, JobRequestAnswer, Poll, RunnerHealth,
 };
-use gantry_gitlab::{JobCalls as _, JobCredentials};
-use gantry_job::FailureReason;
 use gantry_job::{FeatureFlag, FeatureFlags};
 use tokio::{
     sync::{Notify, watch},
@@ -23,6 +20,7 @@ use crate::{
     adaptive::{AdaptiveConcurrency, Brought},
     job_task,
     observe::{Doing, Event, Why},
+    refuse,
     shared::Shared,
 };
 
@@ -253,22 +251,7 @@ async fn once(
             }
         }
         JobRequestAnswer::Unreadable(unreadable) => {
-            error!(
-                runner = config.short_token(),
-                error = unreadable.error,
-                "a job could not be read and is refused"
-            );
-            if let Some((id, token)) = unreadable.credentials {
-                let credentials = JobCredentials {
-                    id,
-                    token,
-                    info: request.info,
-                };
-                let verdict = Verdict::failed(FailureReason::RunnerSystemFailure, 0);
-                coordinator
-                    .update_job(&credentials, &JobUpdate::finished(&verdict, None))
-                    .await;
-            }
+            refuse::refuse(&coordinator, *unreadable, request.info).await;
             Again::After(interval, Why::Interval)
         }
         JobRequestAnswer::NoJob

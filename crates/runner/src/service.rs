@@ -376,6 +376,10 @@ impl Reload {
     }
 }
 
+/// Most requests of one entry side by side, whatever the config says: a loop costs memory, and no server hands out jobs
+/// faster to more of them.
+const MOST_REQUESTS: usize = 256;
+
 /// The polling loops, by runner entry.
 #[derive(Default)]
 struct Pollers {
@@ -409,7 +413,12 @@ impl Pollers {
             });
             polled.entry.send_replace(Some(Arc::clone(entry)));
             polled.runner.reloaded();
-            while polled.loops < entry.request_concurrency {
+            // Each request holds a slot, so that more loops than slots would never ask.
+            let useful = entry
+                .request_concurrency
+                .min(config.concurrent)
+                .min(MOST_REQUESTS);
+            while polled.loops < useful {
                 let poll = poll::poll(Arc::clone(shared), Arc::clone(&polled.runner), polled.loops);
                 tokio::spawn(poll);
                 polled.loops += 1;

@@ -36,7 +36,11 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
+    /// No machine runs as many; what the config says beyond it is the same as this.
+    const MOST: usize = 1 << 32;
+
     pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.min(Self::MOST);
         let state = Mutex::new(State {
             limit,
             used: 0,
@@ -89,6 +93,7 @@ impl Slots {
 
     /// Changes the number of slots.
     pub(crate) fn resize(&self, limit: usize) {
+        let limit = limit.min(Self::MOST);
         let mut state = self.state();
         let old = std::mem::replace(&mut state.limit, limit);
         if limit > old {
@@ -256,6 +261,17 @@ mod tests {
         );
         drop(c);
         assert!(futures_util::poll!(&mut next).is_ready());
+    }
+
+    #[tokio::test]
+    async fn any_number_that_fits_the_config_is_a_number_of_slots() {
+        let slots = Slots::new(usize::MAX);
+        let first = slots.take().await;
+        slots.resize(1);
+        slots.resize(usize::MAX);
+        drop(first);
+        let _next = slots.take().await;
+        assert_eq!(slots.used(), 1);
     }
 
     #[tokio::test]

@@ -26,6 +26,8 @@ pub struct GantryConfig {
     pub compatible_revision: Option<String>,
     /// `log_driver`: where the engine keeps the output of containers.
     pub log_driver: LogDriver,
+    /// `link_variables`: whether build containers get the variables of services as legacy container links gave them.
+    pub link_variables: bool,
     /// `[gantry.helper_binary]`: architecture of the engine (`arm64`, `amd64` …) → a `gantry-helper` for it, where the one that is
     /// built in does not fit.
     pub helper_binary: BTreeMap<String, PathBuf>,
@@ -40,6 +42,7 @@ impl Default for GantryConfig {
             compatible_version: COMPATIBLE_VERSION.to_owned(),
             compatible_revision: None,
             log_driver: LogDriver::default(),
+            link_variables: true,
             helper_binary: BTreeMap::new(),
         }
     }

@@ -48,6 +48,12 @@ pub(super) static SECTION: Section = Section {
         )
         .at_restart(),
         Key::new(
+            "link_variables",
+            Kind::Bool,
+            "true",
+            "share the variables of services with the job as container links did (<ALIAS>_PORT, <ALIAS>_ENV_…); not with a network per job",
+        ),
+        Key::new(
             "helper_binary",
             Kind::Texts,
             "",

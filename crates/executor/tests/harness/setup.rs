@@ -225,6 +225,7 @@ impl Setup {
             executable_arch: "linux/amd64".to_owned(),
             helper_image: HELPER_IMAGE.to_owned(),
             log_driver: LogDriver::Auto,
+            link_variables: true,
         }
     }
 }

@@ -1,8 +1,12 @@
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use gantry_config::RunnerConfig;
 use gantry_container::{EngineFacts, EngineFlavor};
-use gantry_job::JobPayload;
+use gantry_job::{Cause, JobPayload};
 use gantry_plan::{HostFacts, Inputs, Numbers, Sources, render};
 
 use crate::{cli::OutputFormat, error::CliError, host};
@@ -10,7 +14,7 @@ use crate::{cli::OutputFormat, error::CliError, host};
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
-    /// Job payload as GitLab sends it (the body of `jobs/request`)
+    /// Job payload as GitLab sends it (the body of `jobs/request`); `-` reads the standard input
     job: PathBuf,
     /// Configuration file
     #[arg(short, long, env = "CONFIG_FILE", value_name = "FILE")]
@@ -27,6 +31,13 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode, CliError> {
     let path = args.config.clone().unwrap_or_else(host::default_config);
     let loaded = gantry_config::load(&path, &host::placeholders())
         .map_err(|error| CliError::new(error.to_string()))?;
+    if loaded.modified.is_none() {
+        return Err(CliError::new(format!("{} does not exist", path.display()))
+            .hint("name the configuration file with -c FILE"));
+    }
+    for warning in &loaded.warnings {
+        writeln!(std::io::stderr(), "warning: {}: {warning}", path.display())?;
+    }
     let runner = loaded
         .config
         .usable_runners()
@@ -39,10 +50,15 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode, CliError> {
             ))
             .hint("name one with executor = \"docker\" and a token by --runner NAME")
         })?;
-    let bytes = std::fs::read(&args.job)
+    let bytes = payload_bytes(&args.job)
         .map_err(|error| CliError::new(format!("read {}: {error}", args.job.display())))?;
     let payload = JobPayload::from_slice(&bytes)
         .map_err(|error| CliError::new(format!("{}: {error}", args.job.display())))?;
+    let ignored = &loaded.config.gantry.ignore_unsupported;
+    if let Some(cause) = gantry_plan::refusal(&payload, &runner, |keyword| ignored.allows(keyword))
+    {
+        return Err(would_fail(&cause));
+    }
     let facts = host::facts(
         &loaded.config.gantry,
         "s_000000000000".to_owned(),
@@ -70,8 +86,7 @@ fn print(
         sources: Sources::Git,
     };
     let log = gantry_plan::log_plan(payload, runner, facts, inputs.numbers);
-    let plan = gantry_plan::plan(&inputs)
-        .map_err(|cause| CliError::new(format!("the job would fail: {}", cause.message())))?;
+    let plan = gantry_plan::plan(&inputs).map_err(|cause| would_fail(&cause))?;
     let text = match args.format {
         OutputFormat::Text => render::text(&plan, &log.masks),
         OutputFormat::Json => {
@@ -84,6 +99,19 @@ fn print(
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn payload_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return std::fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn would_fail(cause: &Cause) -> CliError {
+    CliError::new(format!("the job would fail: {}", cause.message()))
 }
 
 /// The plan is printed without asking an engine, so that it can be looked at anywhere.

@@ -205,6 +205,29 @@ async fn sources_that_cannot_be_fetched_fail_the_job_before_any_script() {
     host.assert_no_secret("the job's log", &job.log());
 }
 
+#[rstest]
+#[case::no_git(
+    BUSYBOX,
+    "there is no git in the helper image: it needs git and a shell; name another one with helper_image"
+)]
+#[case::entrypoint_that_does_not_run_its_command(
+    "gantry.test/entrypoint-swallows:1",
+    "the entrypoint of the helper image \"gantry.test/entrypoint-swallows:1\" must run the command that it is given"
+)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_helper_image_that_cannot_serve_is_told(#[case] image: &str, #[case] message: &str) {
+    let config = Config::new().docker(&format!("helper_image = \"{image}\""));
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let git = host.git().await;
+    let (job, log) = run(&host, &on_main(&git, ["echo never"])).await;
+    host.assert_nothing_left().await;
+    assert_eq!(job.state, ServerJobState::Failed);
+    log.assert_says(message);
+    assert!(!log.prints("never"), "{}", log.text());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_helper_image_that_a_configuration_names_is_used() {
     let config = Config::new().docker("helper_image = \"gantry.test/foreign-helper:1\"");

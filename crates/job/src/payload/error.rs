@@ -62,16 +62,16 @@ impl PayloadError {
     }
 
     pub(super) fn from_json(error: &serde_json::Error, path: &str, bytes: usize) -> Self {
-        let path = if path == "." {
-            String::new()
-        } else {
-            shorten(path)
+        // serde_path_to_error's words for the top, and for a key that was not read to its end.
+        let path = match path {
+            "." | "?" => String::new(),
+            path => shorten(path.strip_suffix(".?").unwrap_or(path)),
         };
         let (line, column) = (error.line(), error.column());
         match error.classify() {
             serde_json::error::Category::Eof => Self::Truncated { bytes, path },
             serde_json::error::Category::Data => Self::WrongType {
-                message: without_value(&text(error)),
+                message: in_json_terms(&without_value(&text(error))),
                 path,
                 line,
                 column,
@@ -118,6 +118,22 @@ fn without_value(message: &str) -> String {
         Some(expected) => format!("{intro}: {kind}{}", &found[expected..]),
         None => format!("{intro}: {kind}"),
     }
+}
+
+/// serde names what it expected by Rust's types; a server speaks JSON.
+fn in_json_terms(message: &str) -> String {
+    const EXPECTED: &str = "expected ";
+    let Some(at) = message.rfind(EXPECTED) else {
+        return message.to_owned();
+    };
+    let (intro, expected) = message.split_at(at + EXPECTED.len());
+    let expected = match expected {
+        "i64" | "u64" | "i32" | "u32" => "an integer",
+        "f64" => "a number",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{intro}{expected}")
 }
 
 /// Paths hold keys of the payload, which can be as long as the payload.

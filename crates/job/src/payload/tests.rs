@@ -208,16 +208,16 @@ fn executor_options_are_read_and_unknown_ones_named(
 }
 
 #[rstest]
-#[case::id(json!({"id": "seven"}), "id", "invalid type: string, expected i64")]
-#[case::fraction(json!({"id": 1.5}), "id", "invalid type: floating point, expected i64")]
-#[case::too_large(json!({"id": u64::MAX}), "id", "invalid value: integer, expected i64")]
+#[case::id(json!({"id": "seven"}), "id", "invalid type: string, expected an integer")]
+#[case::fraction(json!({"id": 1.5}), "id", "invalid type: floating point, expected an integer")]
+#[case::too_large(json!({"id": u64::MAX}), "id", "invalid value: integer, expected an integer")]
 #[case::script(json!({"steps": [{}, {"script": "make"}]}), "steps[1].script", "invalid type: string, expected a sequence")]
 #[case::value(json!({"variables": [{"key": "A", "value": 1}]}), "variables[0].value", "invalid type: integer, expected a string")]
 #[case::flag(json!({"variables": [{"masked": "yes"}]}), "variables[0].masked", "invalid type: string, expected a boolean")]
-#[case::image(json!({"image": "ruby"}), "image", "invalid type: string, expected struct Image")]
+#[case::image(json!({"image": "ruby"}), "image", "invalid type: string, expected an object")]
 #[case::user(json!({"image": {"executor_opts": {"docker": {"user": []}}}}), "image.executor_opts.docker.user", "invalid type: sequence, expected a user as string or integer")]
 #[case::secrets(json!({"secrets": []}), "secrets", "invalid type: sequence, expected a map")]
-#[case::top(json!("a string"), "", "invalid type: string, expected struct JobPayload")]
+#[case::top(json!("a string"), "", "invalid type: string, expected an object")]
 fn wrong_type_names_path_and_kind(
     #[case] payload: Value,
     #[case] expected_path: &str,
@@ -263,6 +263,21 @@ fn position_counts_lines() {
         error.to_string(),
         "job payload has a wrong value at `steps`: invalid type: integer, expected a sequence (line 3, column 12)"
     );
+}
+
+#[rstest]
+#[case::in_a_value(
+    br#"{"id": 1, "steps": [{"name": "scr"#,
+    "job payload is cut off after 33 bytes at `steps[0].name`"
+)]
+#[case::in_a_key(br#"{"id": 1, "ste"#, "job payload is cut off after 14 bytes")]
+#[case::in_an_inner_key(
+    br#"{"job_info": {"na"#,
+    "job payload is cut off after 17 bytes at `job_info`"
+)]
+fn a_cut_payload_names_the_last_field_that_is_known(#[case] payload: &[u8], #[case] message: &str) {
+    let error = JobPayload::from_slice(payload).unwrap_err();
+    assert_eq!(error.to_string(), message);
 }
 
 #[test]

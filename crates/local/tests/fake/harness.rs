@@ -144,6 +144,7 @@ impl Harness {
                 executable_arch: "linux/amd64".to_owned(),
                 helper_image: "helper".to_owned(),
                 log_driver: LogDriver::Auto,
+                link_variables: true,
             },
             state: self.state(),
             started_at: "2026-01-02T03:04:05Z".to_owned(),

@@ -131,6 +131,32 @@ fn on_a_network_with_a_name_server_a_service_keeps_its_taken_aliases() {
 }
 
 #[rstest]
+#[case::default("", false, true, true)]
+#[case::bridge("bridge", true, true, true)]
+#[case::switched_off("", false, false, false)]
+#[case::network_of_the_job("", true, true, false)]
+#[case::host("host", false, true, false)]
+#[case::none("none", false, true, false)]
+#[case::other_network("mine", false, true, false)]
+#[case::of_a_container("container:web", false, true, false)]
+fn services_are_linked_on_the_default_bridge_only(
+    #[case] mode: &str,
+    #[case] own_network: bool,
+    #[case] setting: bool,
+    #[case] linked: bool,
+) {
+    let plan = Fixture::new()
+        .flag("FF_NETWORK_PER_BUILD", own_network)
+        .service(service("redis", "a"))
+        .with(|fixture| {
+            fixture.host.link_variables = setting;
+            fixture.runner.docker.network_mode = Some(mode.to_owned());
+        })
+        .plan();
+    assert_eq!(plan.services[0].linked, linked);
+}
+
+#[rstest]
 #[case("", "db", "invalid service image name: ")]
 #[case("", "", "invalid service image name: ")]
 #[case("$NOTHING", "db", "invalid service image name: ")]

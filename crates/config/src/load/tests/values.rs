@@ -488,6 +488,7 @@ fn the_gantry_table_is_read() {
         compatible_version = "18.2.1"
         compatible_revision = "abc123"
         log_driver = "json-file"
+        link_variables = false
         helper_binary = { arm64 = "/opt/gantry-helper-arm64" }
         "#,
     )
@@ -497,12 +498,14 @@ fn the_gantry_table_is_read() {
         (
             gantry.state_dir.as_deref(),
             gantry.on_stop,
-            gantry.log_driver
+            gantry.log_driver,
+            gantry.link_variables
         ),
         (
             Some(Path::new("/srv/gantry")),
             OnStop::Detach,
-            LogDriver::JsonFile
+            LogDriver::JsonFile,
+            false
         )
     );
     assert_eq!(

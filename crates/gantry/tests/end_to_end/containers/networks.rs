@@ -75,6 +75,27 @@ async fn two_services_are_reached_by_their_aliases(#[case] own_network: bool) {
     }
 }
 
+#[rstest]
+#[case::network_of_the_job(true)]
+#[case::default_network(false)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn linked_services_share_their_variables_with_the_job(#[case] own_network: bool) {
+    let flags = format!("[runners.feature_flags]\nFF_NETWORK_PER_BUILD = {own_network}");
+    let script = [
+        "env | grep ^DB_ | sed 's/^/has /' || true",
+        "echo \"own $DB_NAME\"",
+    ];
+    let work = job(script)
+        .variable("DB_NAME", "that of the job")
+        .service(web().alias("db").variable("OF_THE_SERVICE", "yes"));
+    let Some((_, job, log)) = run(&Config::new().runner(&flags), &work).await else {
+        return;
+    };
+    assert_eq!(job.state, ServerJobState::Success);
+    assert_eq!(log.prints("has DB_ENV_OF_THE_SERVICE=yes"), !own_network);
+    log.assert_prints("own that of the job");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_reaches_the_build_container_by_its_name() {
     let flags = "[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true";

@@ -150,11 +150,30 @@ async fn payloads_that_are_none_leave_the_runner_as_it_was() {
     let runner = host.start();
     assert_eq!(host.end_of(next).await.state, ServerJobState::Success);
     // The others are objects, so that they look like jobs until the server refuses their tokens.
-    let unreadable = runner.count("a job could not be read and is refused");
+    let unreadable = runner.count("received a payload that cannot be read");
     assert!(unreadable >= 10, "{}", runner.log().text());
     assert_eq!(runner.count("unhealthy"), 0);
     assert_eq!(runner.count("panicked"), 0);
     host.finish(runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_cannot_be_read_fails_and_its_log_names_the_place() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let payload = payload_with("/variables/2/value", json!(5));
+    host.gitlab
+        .enqueue_raw(900, "glcbt-64_garbageJobToken", payload);
+    let runner = host.start();
+    let job = host.end_of(900).await;
+    host.finish(runner).await;
+    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
+    JobLog::of(&job).assert_prints(
+        "ERROR: Job failed (system failure): job payload has a wrong value at `variables[2].value`: invalid type: integer, \
+         expected a string",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,6 +48,7 @@ fn jobs(file: &str, options: &RunOptions) -> Result<Vec<PlannedJob>, Vec<JobProb
         executable_arch: "linux/amd64".to_owned(),
         helper_image: "helper".to_owned(),
         log_driver: LogDriver::Auto,
+        link_variables: true,
     };
     let preparation = Preparation {
         run: &run,
