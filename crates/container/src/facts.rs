@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Which engine answers behind the API; some verbs behave differently (engine-mechanics §a, §c, §g).
@@ -42,7 +44,7 @@ pub enum ContainerStatus {
 }
 
 /// Answer of a container inspect, reduced to what decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerState {
     /// Full container ID.
     pub id: String,
@@ -72,6 +74,33 @@ pub struct ContainerState {
     pub tcp_ports: Vec<u16>,
 }
 
+// The environment holds secrets: keys only.
+impl fmt::Debug for ContainerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = |entry: &'_ String| {
+            entry
+                .split_once('=')
+                .map_or(entry.len(), |(key, _)| key.len())
+        };
+        let keys: Vec<&str> = self.env.iter().map(|entry| &entry[..key(entry)]).collect();
+        f.debug_struct("ContainerState")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .field("exit_code", &self.exit_code)
+            .field("oom_killed", &self.oom_killed)
+            .field("error", &self.error)
+            .field("started_at", &self.started_at)
+            .field("finished_at", &self.finished_at)
+            .field("image_id", &self.image_id)
+            .field("labels", &self.labels)
+            .field("env", &keys)
+            .field("addresses", &self.addresses)
+            .field("tcp_ports", &self.tcp_ports)
+            .finish()
+    }
+}
+
 /// Answer of an image inspect, reduced to what decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
@@ -95,4 +124,31 @@ pub struct ImageInfo {
     pub architecture: String,
     /// Architecture variant, e.g. `v8`, empty if none.
     pub variant: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_shows_the_keys_of_its_environment_only() {
+        let state = ContainerState {
+            id: "0123".to_owned(),
+            name: "run-build".to_owned(),
+            status: ContainerStatus::Running,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started_at: String::new(),
+            finished_at: String::new(),
+            image_id: String::new(),
+            labels: crate::Labels::new(),
+            env: vec!["PASSWORD=hush=hush".to_owned(), "BARE".to_owned()],
+            addresses: std::collections::BTreeMap::new(),
+            tcp_ports: Vec::new(),
+        };
+        let shown = format!("{state:?}");
+        assert!(shown.contains(r#"env: ["PASSWORD", "BARE"]"#), "{shown}");
+        assert!(!shown.contains("hush"), "{shown}");
+    }
 }

@@ -8,7 +8,7 @@ use gantry_engine::{
     credentials::{self, HelperPrograms, Source},
     events::EventHub,
 };
-use gantry_job::{Cause, PullFailure};
+use gantry_job::{Cause, PullFailure, Stage};
 use gantry_journal::Journal;
 use gantry_plan::Plan;
 use gantry_trace::JobTrace;
@@ -114,6 +114,29 @@ impl Context {
             _ => Cause::Engine {
                 what: what.to_owned(),
                 message,
+            },
+        }
+    }
+
+    /// The closed cause for a container that was created and could not be started. A 404 of one that is still there speaks of
+    /// what it refers to, a network or a container: a mistake of the configuration.
+    pub(crate) async fn start_cause(
+        &self,
+        what: &str,
+        name: &str,
+        stage: &Stage,
+        error: &EngineError,
+    ) -> Cause {
+        if !error.is_not_found() {
+            return self.cause(what, error);
+        }
+        match self.engine.container_inspect(name).await {
+            Ok(Some(_)) => Cause::Configuration {
+                message: format!("{what}: {error}; look at network_mode in [runners.docker]"),
+            },
+            _ => Cause::ContainerVanished {
+                name: name.to_owned(),
+                stage: stage.clone(),
             },
         }
     }

@@ -138,7 +138,14 @@ impl Helper {
                 tools::ensure(engine, &id, image, &binary, adopt)
                     .await
                     .map_err(failed)?;
-                engine.container_start(&id).await.map_err(failed)?;
+                if let Err(error) = engine.container_start(&id).await {
+                    let what = "starting the helper container";
+                    let stage = Stage::GetSources;
+                    return Err(context
+                        .start_cause(what, &planned.name, &stage, &error)
+                        .await
+                        .into());
+                }
                 id
             }
         };

@@ -176,7 +176,11 @@ async fn start_service(
     let mut spec = service.container.spec.clone();
     spec.image = images::pinned(image, &service.container.image.reference);
     let id = claim::create(engine, name, &spec).await.map_err(failed)?;
-    engine.container_start(&id).await.map_err(failed)?;
+    if let Err(error) = engine.container_start(&id).await {
+        let what = format!("starting service {}", service.title);
+        let stage = Stage::PrepareExecutor;
+        return Err(context.start_cause(&what, name, &stage, &error).await);
+    }
     let limit = SERVICE_START_LIMIT.max(Duration::from_secs(
         context.plan.wait_for_services.max(0) as u64
     ));

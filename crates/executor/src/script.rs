@@ -195,8 +195,12 @@ impl Walk {
                 },
                 self.directories.ensure(&context, &image, &id)
             );
-            let started =
-                started.map_err(|error| not_started(&context, stage.stage, entrypoint, &error))?;
+            let started = match started {
+                Ok(started) => started,
+                Err(error) => {
+                    return Err(not_started(&context, stage.stage, entrypoint, &error).await);
+                }
+            };
             made?;
             self.directories.ensure_running(&context, &id).await?;
             Ok::<_, ExecutorError>(started)
@@ -453,21 +457,16 @@ impl Walk {
 }
 
 /// Why the build container could not be started.
-fn not_started(
+async fn not_started(
     context: &Context,
     stage: &Stage,
     entrypoint: bool,
     error: &EngineError,
 ) -> ExecutorError {
-    if error.is_not_found() {
-        let name = context.plan.build.name.clone();
-        return Cause::ContainerVanished {
-            name,
-            stage: stage.clone(),
-        }
-        .into();
-    }
-    let cause = context.cause("starting the build container", error);
+    let name = &context.plan.build.name;
+    let cause = context
+        .start_cause("starting the build container", name, stage, error)
+        .await;
     explain::start_failure(cause, &context.plan.image_name, entrypoint).into()
 }
 

@@ -96,7 +96,7 @@ fn what_is_said_of_the_configuration_is_said_here_too() {
     let (code, _, err) = plan(&config, &[], &job());
     assert_eq!(code, Some(0));
     assert!(
-        err.contains("warning: config.toml: line 13: gantry.on_stopp"),
+        err.contains("warning: config.toml: line 12: gantry.on_stopp"),
         "{err}"
     );
 }

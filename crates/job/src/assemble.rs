@@ -30,7 +30,7 @@ pub struct TlsFiles {
 pub struct AssembleInput {
     /// Resolved flags of the job.
     pub flags: FeatureFlags,
-    /// [`crate::short_token`] of the runner.
+    /// The runner token, shortened (coordinator-api §2).
     pub runner_short_token: String,
     /// `[[runners]].environment`, each `KEY=VALUE`; others are ignored.
     pub environment: Vec<String>,

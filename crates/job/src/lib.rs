@@ -16,7 +16,6 @@ pub mod payload;
 pub mod secret;
 pub mod settings;
 pub mod stage;
-pub mod token;
 pub mod unsupported;
 pub mod variable;
 
@@ -29,6 +28,5 @@ pub use payload::{JobPayload, PayloadError};
 pub use secret::Secret;
 pub use settings::{GitStrategy, JobSettings, SettingsContext, StageTimeouts, SubmoduleStrategy};
 pub use stage::Stage;
-pub use token::short_token;
 pub use unsupported::{Unsupported, refusal, unsupported_keywords};
 pub use variable::{Variable, Variables};

@@ -192,6 +192,7 @@ mod tests {
             cause,
             checksum: 0,
             size: 0,
+            ended_ms: None,
         })
     }
 

@@ -96,6 +96,47 @@ async fn linked_services_share_their_variables_with_the_job(#[case] own_network:
     log.assert_prints("own that of the job");
 }
 
+#[rstest]
+#[case::network(
+    "gantry-test-no-such-network",
+    false,
+    "network gantry-test-no-such-network not found"
+)]
+#[case::with_a_service(
+    "gantry-test-no-such-network",
+    true,
+    "network gantry-test-no-such-network not found"
+)]
+#[case::container(
+    "container:gantry-test-none",
+    false,
+    "No such container: gantry-test-none"
+)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_is_not_there_is_a_mistake_of_the_configuration(
+    #[case] mode: &str,
+    #[case] service: bool,
+    #[case] message: &str,
+) {
+    let mut work = job(["echo never"]);
+    if service {
+        work = work.service(web());
+    }
+    let config = Config::new().docker(&format!("network_mode = \"{mode}\""));
+    let Some((_, job, log)) = run(&config, &work).await else {
+        return;
+    };
+    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(
+        job.failure_reason.as_deref(),
+        Some("runner_configuration_error"),
+        "{}",
+        log.text()
+    );
+    log.assert_says(message);
+    log.assert_never_says("Will be retried");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_reaches_the_build_container_by_its_name() {
     let flags = "[runners.feature_flags]\nFF_NETWORK_PER_BUILD = true";

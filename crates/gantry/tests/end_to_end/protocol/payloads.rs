@@ -170,10 +170,10 @@ async fn a_job_that_cannot_be_read_fails_and_its_log_names_the_place() {
     host.finish(runner).await;
     assert_eq!(job.state, ServerJobState::Failed);
     assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
-    JobLog::of(&job).assert_prints(
-        "ERROR: Job failed (system failure): job payload has a wrong value at `variables[2].value`: invalid type: integer, \
-         expected a string",
-    );
+    // No job, no timestamps: what it asks for could not be read.
+    let message =
+        "ERROR: Job failed (system failure): job payload has a wrong value at `variables[2].value`";
+    assert!(job.log().contains(message), "{}", job.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
