@@ -8,7 +8,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Journal, JournalError};
+use crate::{Journal, JournalError, read_records};
 
 /// The folder that holds everything a runner must remember. Locked while this value lives.
 ///
@@ -215,6 +215,15 @@ impl JobFolder {
         text.parse().unwrap_or(0)
     }
 
+    /// The first record of a journal whose rest may be damaged; `None` if it is damaged itself.
+    pub fn first_record<R: DeserializeOwned>(&self) -> Option<R> {
+        let path = self.path.join("journal");
+        let bytes = fs::read(&path).ok()?;
+        let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        let beginning = [lines.next()?, lines.next()?].concat();
+        read_records(&beginning, &path).ok()?.pop()
+    }
+
     /// Deletes the folder with everything in it; the job is over.
     pub fn remove(&self) -> Result<(), JournalError> {
         match fs::remove_dir_all(&self.path) {
@@ -294,6 +303,28 @@ mod tests {
             let found = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
             assert_eq!(found, mode, "{}", path.display());
         }
+    }
+
+    #[tokio::test]
+    async fn the_first_record_is_read_whatever_follows() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = JobFolder::at(dir.path()).unwrap();
+        assert_eq!(job.first_record::<String>(), None);
+        let (journal, _) = job.journal::<String>().unwrap();
+        assert_eq!(job.first_record::<String>(), None);
+        for record in ["first", "second", "third"] {
+            journal.append(&record.to_owned()).await.unwrap();
+        }
+        let path = dir.path().join("journal");
+        let damage = |word: &str| {
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replace(word, "xxxxx")).unwrap();
+            assert!(job.journal::<String>().is_err());
+        };
+        damage("secon");
+        assert_eq!(job.first_record::<String>().as_deref(), Some("first"));
+        damage("first");
+        assert_eq!(job.first_record::<String>(), None);
     }
 
     #[test]

@@ -171,15 +171,50 @@ pub(crate) async fn find(shared: &Shared, folder: JobFolder) -> Option<Found> {
         Ok(None) => folder
             .remove()
             .unwrap_or_else(|error| warn!(%error, "an empty job folder stays")),
-        Err(error) => match shared.state.set_aside(&folder) {
-            Ok(place) => {
-                shared.observer.tell(&Event::SetAside);
-                error!(job = key, %error, place = %place.display(), "a damaged job was set aside");
+        Err(error) => {
+            let first = folder.first_record::<Record>();
+            match shared.state.set_aside(&folder) {
+                Ok(place) => {
+                    shared.observer.tell(&Event::SetAside);
+                    error!(job = key, %error, place = %place.display(), "a damaged job was set aside");
+                }
+                Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
             }
-            Err(aside) => error!(job = key, %error, %aside, "a damaged job stays where it is"),
-        },
+            if let Some(Record::Accepted(accepted)) = first {
+                report_damaged(shared, &accepted);
+            }
+        }
     }
     None
+}
+
+/// Tells the server, in the background, that a job cannot be brought to its end: it would wait for the job's time to run out.
+fn report_damaged(shared: &Shared, accepted: &Accepted) {
+    let giver = Origin::from_journal(&accepted.origin)
+        .and_then(|origin| Ok((origin.runner()?, origin)))
+        .map_err(OpenError::from)
+        .and_then(|(runner, origin)| {
+            let credentials = JobCredentials::of(&origin.payload, shared.info(&runner));
+            Ok((shared.coordinator(&runner)?, credentials))
+        });
+    let (coordinator, credentials) = match giver {
+        Ok(giver) => giver,
+        Err(error) => {
+            warn!(%error, "the server cannot be told of the damaged job");
+            return;
+        }
+    };
+    let left = outbox::time_left(None, unix_ms());
+    shared.tasks.spawn(tokio::time::timeout(left, async move {
+        let verdict = FinalState::failed(FailureReason::RunnerSystemFailure, 0);
+        let update = JobUpdate::finished(&verdict, None);
+        while let UpdateAnswer::Failed(why) =
+            coordinator.update_job(&credentials, &update).await.answer
+        {
+            warn!(job = credentials.id, %why, "the server cannot be told of the damaged job yet");
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
+    }));
 }
 
 /// Goes on with a job that an earlier process left.

@@ -269,3 +269,32 @@ async fn a_job_handed_out_while_the_disk_filled_up_goes_back_to_the_queue() {
     assert_eq!(host.end_of(id).await.exit_code, Some(8));
     host.finish(runner).await;
 }
+
+/// What is left of the journal says whose job it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_journal_is_damaged_behind_its_acceptance_is_reported() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let id = host
+        .gitlab
+        .enqueue(&job(["echo begun >> /witness/script", "sleep 1000"]));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    runner.kill().await;
+    let folder = format!(".gantry/jobs/{}-{id}", host.short_token());
+    let journal = host.folder().join(folder).join("journal");
+    let text = std::fs::read_to_string(&journal).expect("a journal");
+    std::fs::write(&journal, text.replacen("Planned", "Plxnned", 1)).expect("a journal");
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
+    runner.says("set aside").await;
+    std::fs::remove_dir_all(host.folder().join(".gantry/aside")).expect("damaged jobs");
+    until("the damaged job's container to go", async || {
+        host.containers("-build").await.is_empty().then_some(())
+    })
+    .await;
+    host.finish(runner).await;
+}
