@@ -101,11 +101,8 @@ pub(crate) enum Event<'a> {
         runner: &'a RunnerConfig,
         number: usize,
     },
-    /// A loop of the entry waited so long for a free slot.
-    SlotWaited {
-        runner: &'a RunnerConfig,
-        waited: Duration,
-    },
+    /// A polling loop waited so long for a free slot.
+    SlotWaited(Duration),
     /// A job request was answered, or failed.
     Answered {
         runner: &'a RunnerConfig,

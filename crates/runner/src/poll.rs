@@ -193,10 +193,7 @@ async fn once(
     };
     tell(shared, config, number, Doing::WaitingForSlot);
     let slot = shared.slots.take().await;
-    shared.observer.tell(&Event::SlotWaited {
-        runner: config,
-        waited: slot.waited(),
-    });
+    shared.observer.tell(&Event::SlotWaited(slot.waited()));
     let coordinator = match shared.coordinator(config) {
         Ok(coordinator) => coordinator,
         Err(error) => {

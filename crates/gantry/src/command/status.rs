@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_config::state_dir;
+use gantry_config::state_dir::{self, ChosenBy};
 use gantry_job::duration;
 use gantry_runner::{JobStatusLine, RunnerStatusLine, StatusError, StatusReport, fetch_status};
 
@@ -75,10 +75,15 @@ impl From<io::Error> for Shown {
     }
 }
 
+/// Where the state is under systemd, for a unit with `StateDirectory=gantry`: its variable is set for the service alone.
+const SERVICE_STATE: &str = "/var/lib/gantry";
+
 /// The state folder to look at, and who said so.
 struct Place {
     path: PathBuf,
     chosen_by: String,
+    /// Looked at next, where nobody named a folder: that of a service, if it runs on this configuration.
+    service: Option<(PathBuf, PathBuf)>,
 }
 
 impl Place {
@@ -87,6 +92,7 @@ impl Place {
             return Self {
                 path: path.clone(),
                 chosen_by: "--state-dir".to_owned(),
+                service: None,
             };
         }
         let config = args.config.clone().unwrap_or_else(host::default_config);
@@ -102,14 +108,26 @@ impl Place {
             Ok(_) => format!("{}; configuration {}", place.chosen_by, config.display()),
             Err(error) => format!("{}; {error}", place.chosen_by),
         };
+        let service = match (place.chosen_by, std::path::absolute(&config)) {
+            (ChosenBy::Default, Ok(config)) => Some((SERVICE_STATE.into(), config)),
+            _ => None,
+        };
         Self {
             path: place.path,
             chosen_by,
+            service,
         }
     }
 
     async fn ask(&self) -> Result<StatusReport, StatusError> {
-        fetch_status(&self.path).await
+        let answer = fetch_status(&self.path).await;
+        if let (Err(StatusError::NotRunning(_)), Some((folder, config))) = (&answer, &self.service)
+            && let Ok(report) = fetch_status(folder).await
+            && report.config == *config
+        {
+            return Ok(report);
+        }
+        answer
     }
 
     fn explain(&self, error: &StatusError) -> CliError {
@@ -117,7 +135,7 @@ impl Place {
         match error {
             StatusError::NotRunning(_) => CliError::new(message)
                 .hint("--config or --state-dir names that of another runner")
-                .hint("a service manager may have set STATE_DIRECTORY for the runner alone"),
+                .hint("a service manager may have set STATE_DIRECTORY for the runner alone; its folder may be open to root only"),
             StatusError::Denied(_) => {
                 CliError::new(message).hint("ask as the user of the runner, or as root")
             }
@@ -319,6 +337,8 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     fn report() -> StatusReport {
@@ -399,5 +419,35 @@ JOB  STATE                       STAGE        AGE   LOG     UNSENT  JOURNAL  CON
         };
         let text = text(&empty);
         assert!(text.ends_with("\nNo runners.\n\nNo jobs.\n"), "{text}");
+    }
+
+    /// Answers every caller with this report.
+    fn service(folder: &Path, report: &StatusReport) {
+        let body = serde_json::to_string(report).unwrap();
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+        let socket = folder.join(gantry_runner::STATUS_SOCKET);
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                stream.write_all(answer.as_bytes()).await.ok();
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn where_nobody_named_a_folder_that_of_the_service_is_asked_too() {
+        let folder = tempfile::tempdir().unwrap();
+        service(folder.path(), &report());
+        let place = |config: &str| Place {
+            path: folder.path().join("nothing-here"),
+            chosen_by: "default".to_owned(),
+            service: Some((folder.path().to_owned(), config.into())),
+        };
+        let answer = place("/etc/gitlab-runner/config.toml").ask().await;
+        assert_eq!(answer.unwrap(), report());
+        // A service on another configuration is not the one that was asked for.
+        let answer = place("/home/me/config.toml").ask().await;
+        assert!(matches!(answer, Err(StatusError::NotRunning(_))));
     }
 }

@@ -126,7 +126,7 @@ impl Board {
                 happened,
             } => state.job(job, *number, happened),
             Event::ConfigRefused
-            | Event::SlotWaited { .. }
+            | Event::SlotWaited(_)
             | Event::Unhealthy { .. }
             | Event::Swept { .. }
             | Event::SweepFailed

@@ -68,7 +68,7 @@ pub(crate) struct Metrics {
     swept: IntCounterVec,
     not_swept: IntCounterVec,
     outbox: IntCounterVec,
-    slot_waits: HistogramVec,
+    slot_waits: Histogram,
     queue_delays: HistogramVec,
     start_delays: HistogramVec,
     sweep_durations: Histogram,
@@ -280,10 +280,9 @@ impl Metrics {
                 "Verdicts that left the outbox: delivered, no longer wanted by the server (closed), or given up after a day",
                 &["result"],
             )?,
-            slot_waits: make.histograms(
+            slot_waits: make.histogram(
                 "gantry_slot_wait_seconds",
-                "How long a runner waited for a free slot of the process before it could ask for a job",
-                &RUNNER,
+                "How long runners waited for a free slot of the process before they could ask for a job",
                 QUEUE_BUCKETS,
             )?,
             queue_delays: make.histograms(
@@ -348,11 +347,7 @@ impl Metrics {
             Event::ConfigLoaded(config) => self.config(config),
             Event::ConfigRefused => self.not_loaded.inc(),
             Event::Polling { runner, doing, .. } => self.polling(runner, *doing),
-            Event::SlotWaited { runner, waited } => {
-                let runner = RunnerLabels::of(runner);
-                let waits = self.slot_waits.with_label_values(&self.labels(&runner));
-                waits.observe(waited.as_secs_f64());
-            }
+            Event::SlotWaited(waited) => self.slot_waits.observe(waited.as_secs_f64()),
             Event::Unhealthy { runner } => {
                 let runner = RunnerLabels::of(runner);
                 let failures = &self.health_failures;
@@ -406,9 +401,6 @@ impl Metrics {
             }
             let traditional = with(&labels, &["traditional"]);
             self.durations.with_label_values(&traditional);
-            for histograms in [&self.slot_waits, &self.queue_delays, &self.start_delays] {
-                histograms.with_label_values(&labels);
-            }
             for kind in ["other", "no_free_executor", "job_failure"] {
                 let failures = &self.processing_failures;
                 failures.with_label_values(&with(&[kind], &labels));

@@ -126,8 +126,6 @@ fn series_of_a_runner_are_there_before_anything_happens() {
         "gitlab_runner_worker_feed_failures_total",
         "gitlab_runner_worker_health_check_failures_total",
         "gantry_jobs_recovered_total",
-        "gantry_slot_wait_seconds_count",
-        "gantry_job_queue_delay_seconds_count",
     ] {
         assert_eq!(bench.value(&format!("{name}{{{RUNNER}}}")), 0.0);
     }
@@ -342,16 +340,14 @@ fn refusals_and_waits_for_slots_are_counted() {
     let bench = Bench::new();
     let runner = runner();
     bench.observer.tell(&Event::Unhealthy { runner: &runner });
-    bench.observer.tell(&Event::SlotWaited {
-        runner: &runner,
-        waited: Duration::from_millis(2500),
-    });
+    let waited = Duration::from_millis(2500);
+    bench.observer.tell(&Event::SlotWaited(waited));
     let of_runner = |name: &str| bench.value(&format!("{name}{{{RUNNER}}}"));
     assert_eq!(
         of_runner("gitlab_runner_worker_health_check_failures_total"),
         1.0
     );
-    assert_eq!(of_runner("gantry_slot_wait_seconds_sum"), 2.5);
+    assert_eq!(bench.value("gantry_slot_wait_seconds_sum"), 2.5);
 }
 
 // === Calls ===
@@ -569,7 +565,7 @@ fn the_first_script_of_a_job_ends_its_start() {
     let script = Stage::of_step("script");
     let count = format!("gantry_job_start_delay_seconds_count{{{RUNNER}}}");
     step(&job, &script, &Step::Began);
-    assert_eq!(bench.value(&count), 0.0);
+    assert!(!bench.has(&count));
     for _ in 0..2 {
         step(&job, &script, &Step::Sent { marks: 0 });
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gantry_testkit::ServerJobState;
 use rstest::rstest;
+use tokio::net::UnixStream;
 
 use super::*;
 use crate::harness::{Host, job};
@@ -91,4 +92,26 @@ async fn a_crowd_of_idle_callers_stops_neither_jobs_nor_metrics() {
     assert!(open < 100.0, "{open} open files");
     drop(crowd);
     host.finish(runner).await;
+}
+
+/// The same on the socket of the state folder, by a program of the same user.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_on_the_status_socket_keeps_no_report_back() {
+    let folder = idle_host("");
+    let _runner = Runner::start(folder.path(), &[], &[]);
+    super::status::report(folder.path()).await;
+    let socket = folder.path().join(".gantry/status.sock");
+    let mut crowd = Vec::new();
+    for number in 0..100 {
+        let mut stream = UnixStream::connect(&socket).await.unwrap();
+        let words: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"\x00\x01\x02 garbage\r\n\r\n",
+            _ => b"GET /status HTTP/1.1\r\nhost",
+        };
+        stream.write_all(words).await.ok();
+        crowd.push(stream);
+    }
+    let report = super::status::report(folder.path()).await;
+    assert_eq!(report["state"], "running");
 }
