@@ -337,7 +337,7 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -430,7 +430,9 @@ JOB  STATE                       STAGE        AGE   LOG     UNSENT  JOURNAL  CON
         let listener = tokio::net::UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                stream.write_all(answer.as_bytes()).await.ok();
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
     }
