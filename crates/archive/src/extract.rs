@@ -67,6 +67,15 @@ pub fn sniff(archive: &File) -> io::Result<Sniffed> {
     })
 }
 
+/// Whether an archive has its end: a zip its list of files, a stream its last frame. Cheap for a zip; a stream is read whole.
+pub fn is_whole(archive: &File) -> bool {
+    match sniff(archive) {
+        Ok(Sniffed::Zip) => archive.try_clone().is_ok_and(zip::has_end),
+        Ok(Sniffed::Zstd) => tarball::is_whole(archive),
+        Ok(Sniffed::Gzip) | Err(_) => false,
+    }
+}
+
 /// Unpacks an archive below `root`, with `threads` threads where its kind allows. Files and links replace what is in their place,
 /// directories are kept; modes with all bits and times are restored, owners if this process may; pipes, sockets and devices are left
 /// out. Not restored are parents that the archive does not list: they are made as `mkdir` makes them.

@@ -21,7 +21,7 @@ mod select;
 
 pub use collect::{Item, Kind};
 pub use error::{ExtractError, PackError};
-pub use extract::{Extracted, STAGING_PREFIX, Sniffed, extract, fuzz_extract, sniff};
+pub use extract::{Extracted, STAGING_PREFIX, Sniffed, extract, fuzz_extract, is_whole, sniff};
 pub use fingerprint::Fingerprint;
 pub use pack::{Format, Level, Packed, pack, threads};
 pub use pattern::{BadPattern, Pattern};

@@ -1,18 +1,29 @@
 //! The program inside helper containers: small, static, threads and blocking sockets only.
 //!
 //! * `gantry-helper agent` runs as the container's main process and does the helper stages of one job (see the `agent` module).
+//! * `gantry-helper run-stage` does one stage of caches or artifacts on behalf of the agent (see the `stage_child` module).
+//! * The commands of the peer's helper (see the `commands` module).
 //! * `gantry-helper connect` is what the runner executes in the container to reach the agent: it joins stdio with its socket.
 
 mod agent;
+mod artifacts;
+mod cache;
 mod cleanup;
+mod commands;
 mod connect;
+mod expansion;
 mod files;
 mod git_config;
+mod http;
 mod hygiene;
+mod log;
+mod meter;
 mod processes;
 mod script;
+mod selection;
 mod sources;
 mod stage;
+mod stage_child;
 
 use std::{
     ffi::OsString,
@@ -20,6 +31,11 @@ use std::{
     path::PathBuf,
     process::ExitCode,
 };
+
+/// What this program calls itself where the runner has no other name for it.
+const USER_AGENT: &str = concat!("gantry-helper ", env!("CARGO_PKG_VERSION"));
+/// The release of the peer whose formats are written.
+const PEER_VERSION: &str = "19.4.0";
 
 /// Where the agent listens unless told otherwise. Private to the container; `/tmp` may be mounted from the host.
 const DEFAULT_SOCKET: &str = "/run/gantry-agent.sock";
@@ -30,6 +46,8 @@ const OTHER_PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
 const USAGE: &str = "\
 usage: gantry-helper agent [--socket PATH]     do the helper stages of a job (main process of a helper container)
        gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
+       gantry-helper COMMAND [flags]           artifacts-uploader, artifacts-downloader, cache-archiver, cache-extractor,
+                                               cache-init, health-check: as gitlab-runner-helper; COMMAND --help says more
        gantry-helper --version
 
 PATH is /run/gantry-agent.sock unless given, or a place in /dev/shm or /tmp where that is not writable.
@@ -40,6 +58,8 @@ enum Command {
     Agent { sockets: Vec<PathBuf> },
     Connect { sockets: Vec<PathBuf> },
     ReportEnv { socket: PathBuf },
+    RunStage { results: PathBuf },
+    Peer { name: String, args: Vec<OsString> },
     Version,
     Help,
 }
@@ -57,6 +77,18 @@ fn main() -> ExitCode {
         Command::Connect { sockets } => connect::run(&sockets).map_err(|error| error.to_string()),
         Command::ReportEnv { socket } => {
             script::report_env(&socket).map_err(|error| error.to_string())
+        }
+        Command::RunStage { results } => stage_child::child(&results),
+        Command::Peer { name, args } => {
+            return match commands::run(&name, args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(commands::Failed(text)) => {
+                    if let Some(text) = text {
+                        log::line(log::Level::Fatal, &text, &[]);
+                    }
+                    ExitCode::FAILURE
+                }
+            };
         }
         Command::Version => print(&format!("gantry-helper {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Help => print(USAGE),
@@ -91,6 +123,18 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
                 socket: socket.into(),
             }
         }
+        stage_child::COMMAND => {
+            let results = args
+                .next()
+                .ok_or_else(|| format!("{name}: the file for results is missing"))?;
+            Command::RunStage {
+                results: results.into(),
+            }
+        }
+        _ if commands::is_command(&name) => Command::Peer {
+            name: name.clone(),
+            args: args.by_ref().collect(),
+        },
         "--version" | "-V" => Command::Version,
         "--help" | "-h" | "help" => Command::Help,
         _ => return Err(format!("unknown command `{name}`")),

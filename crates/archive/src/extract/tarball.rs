@@ -98,6 +98,13 @@ pub(super) fn extract(mut archive: &File, root: &mut Root) -> Result<Extracted, 
     })
 }
 
+/// Whether the stream can be read to its end.
+pub(super) fn is_whole(mut archive: &File) -> bool {
+    archive.rewind().is_ok()
+        && zstd::Decoder::new(archive)
+            .is_ok_and(|mut decoder| io::copy(&mut decoder, &mut io::sink()).is_ok())
+}
+
 fn damaged(error: &io::Error) -> ExtractError {
     ExtractError::Damaged(shown(error.to_string().as_bytes()))
 }

@@ -117,6 +117,12 @@ pub(super) fn extract(
     })
 }
 
+/// Whether the list of files can be found.
+pub(super) fn has_end(archive: File) -> bool {
+    let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    ZipArchive::from_file(archive, &mut buffer).is_ok()
+}
+
 /// The list of files, each looked at.
 fn read_list(
     archive: &ZipArchive<FileReader>,

@@ -14,6 +14,7 @@ use super::{Shared, pump, spool::Spool};
 use crate::{
     cleanup, sources,
     stage::{Control, Stage, StageError},
+    stage_child,
 };
 
 /// All attempts by id.
@@ -180,8 +181,8 @@ fn perform(stage: &mut Stage, request: &StageRequest) -> Result<(), StageError> 
         StageRequest::RestoreCache(_)
         | StageRequest::ArchiveCache(_)
         | StageRequest::DownloadArtifacts(_)
-        | StageRequest::UploadArtifacts(_)
-        | StageRequest::Unknown => Err(StageError::own(format!(
+        | StageRequest::UploadArtifacts(_) => stage_child::run(stage, request),
+        StageRequest::Unknown => Err(StageError::own(format!(
             "this helper ({}) does not know what the runner asks of it; restart the job, so that it gets a helper of the runner's \
              version",
             env!("CARGO_PKG_VERSION")

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod agent;
+mod artifacts;
+mod cache;
 mod cleanup;
+mod commands;
 mod connect;
 mod environment;
 mod hostile;

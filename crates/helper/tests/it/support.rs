@@ -3,10 +3,12 @@
 mod client;
 mod git_server;
 mod repository;
+mod store;
 
 pub(crate) use client::{Client, Finished};
 pub(crate) use git_server::GitServer;
 pub(crate) use repository::Repository;
+pub(crate) use store::{Reply, Request as StoreRequest, Store};
 
 use std::{
     fs,

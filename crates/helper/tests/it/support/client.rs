@@ -8,8 +8,8 @@ use std::{
 };
 
 use gantry_agent::{
-    Decoder, Hello, Offsets, Run, SourcesRequest, StageRequest, StageState, Stream, ToAgent,
-    ToRunner, Welcome, encode,
+    Decoder, EntryResult, Hello, Offsets, Run, SourcesRequest, StageRequest, StageState, Stream,
+    ToAgent, ToRunner, Welcome, encode,
 };
 
 use super::until;
@@ -29,6 +29,7 @@ pub(crate) struct Finished {
     pub(crate) error: Option<String>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    pub(crate) entries: Vec<EntryResult>,
 }
 
 impl Finished {
@@ -196,7 +197,7 @@ impl Client {
                             exit_code,
                             error,
                             output,
-                            entries: _,
+                            entries,
                         },
                 }) if other == id => {
                     let [stdout, stderr] = held;
@@ -210,6 +211,7 @@ impl Client {
                         error,
                         stdout,
                         stderr,
+                        entries,
                     };
                 }
                 Some(ToRunner::State { .. }) => {}

@@ -1,0 +1,283 @@
+//! Where artifacts come from (`RUNNER_GENERATE_ARTIFACTS_METADATA`): an in-toto statement with a SLSA provenance predicate, version 1,
+//! as a file of the project that goes into the archive.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use gantry_agent::{Provenance, Selection};
+use gantry_archive::{Item, Kind, Wanted, select};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::ArtifactError;
+use crate::files;
+
+#[derive(Serialize)]
+struct Statement<'a> {
+    #[serde(rename = "_type")]
+    kind: &'static str,
+    #[serde(rename = "predicateType")]
+    predicate_type: &'static str,
+    subject: Vec<Subject>,
+    predicate: Predicate<'a>,
+}
+
+#[derive(Serialize)]
+struct Subject {
+    name: String,
+    digest: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate<'a> {
+    build_definition: BuildDefinition<'a>,
+    run_details: RunDetails<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BuildDefinition<'a> {
+    build_type: String,
+    external_parameters: BTreeMap<&'a str, &'a str>,
+    internal_parameters: BTreeMap<&'static str, &'a str>,
+    resolved_dependencies: Vec<Resource<'a>>,
+}
+
+#[derive(Serialize)]
+struct Resource<'a> {
+    uri: &'a str,
+    digest: BTreeMap<&'static str, &'a str>,
+}
+
+#[derive(Serialize)]
+struct RunDetails<'a> {
+    builder: Builder,
+    metadata: Metadata<'a>,
+}
+
+#[derive(Serialize)]
+struct Builder {
+    id: String,
+    version: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    #[serde(rename = "invocationID")]
+    invocation_id: &'a str,
+    #[serde(rename = "startedOn")]
+    started_on: &'a str,
+    #[serde(rename = "finishedOn")]
+    finished_on: &'a str,
+}
+
+/// Writes `<name>-metadata.json` into the project and adds it to the items.
+pub(super) fn add(
+    root: &Path,
+    name: &str,
+    wanted: &Provenance,
+    items: &mut Vec<Item>,
+) -> Result<(), ArtifactError> {
+    let file = format!("{name}-metadata.json");
+    items.retain(|item| item.path() != Path::new(&file));
+    let statement = statement(root, wanted, items)?;
+    let failed =
+        |error: io::Error| ArtifactError::new(format!("generating metadata: {file}: {error}"));
+    let text = serde_json::to_vec_pretty(&statement).map_err(|error| failed(error.into()))?;
+    let path = root.join(&file);
+    files::write(&path, 0o644, &text).map_err(failed)?;
+    // The same bytes in a later try: the time is that of the job.
+    let seconds = unix_seconds(&wanted.ended_at);
+    let written = File::open(&path).and_then(|file| {
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds))
+    });
+    written.map_err(failed)?;
+    let found = select(&Wanted {
+        root,
+        paths: &[format!("./{}", escaped(&file))],
+        exclude: &Selection::default().exclude,
+        untracked: None,
+    });
+    for item in found.items {
+        let at = items.partition_point(|other| {
+            other.path().as_os_str().as_bytes() < item.path().as_os_str().as_bytes()
+        });
+        items.insert(at, item);
+    }
+    Ok(())
+}
+
+fn escaped(name: &str) -> String {
+    name.chars()
+        .flat_map(|char| {
+            "\\*?[]{}"
+                .contains(char)
+                .then_some('\\')
+                .into_iter()
+                .chain([char])
+        })
+        .collect()
+}
+
+fn statement<'a>(
+    root: &Path,
+    wanted: &'a Provenance,
+    items: &[Item],
+) -> Result<Statement<'a>, ArtifactError> {
+    let mut subject = Vec::new();
+    for item in items.iter().filter(|item| item.kind == Kind::File) {
+        let digest = sha256(&root.join(item.path())).map_err(|error| {
+            ArtifactError::new(format!(
+                "generating metadata: {}: {error}",
+                item.path().display()
+            ))
+        })?;
+        subject.push(Subject {
+            name: item.path().display().to_string(),
+            digest: BTreeMap::from([("sha256", digest)]),
+        });
+    }
+    let mut parameters: BTreeMap<&str, &str> = wanted
+        .parameters
+        .iter()
+        .map(|name| (&name[..], ""))
+        .collect();
+    parameters.insert("source", &wanted.repo_url);
+    parameters.insert("entryPoint", &wanted.job_name);
+    let home = wanted.repo_url.trim_end_matches(".git");
+    Ok(Statement {
+        kind: "https://in-toto.io/Statement/v0.1",
+        predicate_type: "https://slsa.dev/provenance/v1",
+        subject,
+        predicate: Predicate {
+            build_definition: BuildDefinition {
+                build_type: format!(
+                    "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/{}/PROVENANCE.md",
+                    crate::PEER_VERSION
+                ),
+                external_parameters: parameters,
+                internal_parameters: BTreeMap::from([
+                    ("executor", &wanted.executor_name[..]),
+                    ("job", &wanted.job_name),
+                    ("name", &wanted.runner_name),
+                ]),
+                resolved_dependencies: vec![Resource {
+                    uri: &wanted.repo_url,
+                    digest: BTreeMap::from([("sha256", &wanted.repo_digest[..])]),
+                }],
+            },
+            run_details: RunDetails {
+                builder: Builder {
+                    id: format!("{home}/-/runners/{}", wanted.runner_id),
+                    version: BTreeMap::from([("gitlab-runner", crate::PEER_VERSION)]),
+                },
+                metadata: Metadata {
+                    invocation_id: &wanted.runner_id,
+                    started_on: &wanted.started_at,
+                    finished_on: &wanted.ended_at,
+                },
+            },
+        },
+    })
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => hash.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Seconds since 1970 of `2026-11-24T12:00:00Z` (an offset is left out of account); 0 for anything else.
+fn unix_seconds(text: &str) -> u64 {
+    let number =
+        |from: usize, to: usize| text.get(from..to).and_then(|text| text.parse::<i64>().ok());
+    let read = || {
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let year = if month <= 2 { year - 1 } else { year };
+        let era = year.div_euclid(400);
+        let of_era = year.rem_euclid(400);
+        let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+        let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+        u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+    };
+    read().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_to_the_second() {
+        assert_eq!(unix_seconds("2009-02-13T23:31:30Z"), 1_234_567_890);
+        assert_eq!(unix_seconds("2009-02-13T23:31:30.5+00:00"), 1_234_567_890);
+        assert_eq!(unix_seconds("soon"), 0);
+    }
+
+    #[test]
+    fn the_statement_names_every_file_and_no_value_of_a_variable() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "x").unwrap();
+        let wanted = Provenance {
+            runner_id: "7".into(),
+            repo_url: "https://h/g/p.git".into(),
+            repo_digest: "abc".into(),
+            job_name: "build".into(),
+            ended_at: "2009-02-13T23:31:30Z".into(),
+            parameters: vec!["SECRET".into()],
+            ..Provenance::default()
+        };
+        let mut items = select(&Wanted {
+            root: dir.path(),
+            paths: &["a".into()],
+            exclude: &[],
+            untracked: None,
+        })
+        .items;
+        add(dir.path(), "art*", &wanted, &mut items).unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!(items[1].path(), Path::new("art*-metadata.json"));
+        assert_eq!(items[1].mtime, 1_234_567_890);
+        let text = fs::read_to_string(dir.path().join("art*-metadata.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["_type"], "https://in-toto.io/Statement/v0.1");
+        assert_eq!(json["subject"][0]["name"], "a");
+        assert_eq!(
+            json["subject"][0]["digest"]["sha256"],
+            "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+        );
+        let parameters = &json["predicate"]["buildDefinition"]["externalParameters"];
+        assert_eq!(parameters["SECRET"], "");
+        assert_eq!(parameters["source"], "https://h/g/p.git");
+        // Made again it is the same, and not a subject of itself.
+        let before = text;
+        add(dir.path(), "art*", &wanted, &mut items).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("art*-metadata.json")).unwrap(),
+            before
+        );
+        assert_eq!(items.len(), 2);
+    }
+}

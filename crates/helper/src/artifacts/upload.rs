@@ -1,0 +1,437 @@
+//! Upload: the archive is packed while it is sent; a further try packs it anew, to the same bytes.
+
+use std::{
+    io::{self, Cursor, Read, Write},
+    path::Path,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
+
+use gantry_agent::{ArtifactEntry, EntryOutcome, EntryResult, UploadArtifactsRequest};
+use gantry_archive::{Format, Item, Level, PackError, Packed, pack, threads};
+use ureq::http::Method;
+
+use super::{ArtifactError, address, client, encoded, fields, provenance};
+use crate::{
+    cache::save::level,
+    expansion::expand,
+    http::{Body, Client, HttpError, MOST_REDIRECTS, origin, redirect, shown},
+    log,
+    meter::Meter,
+    selection::{find, variable},
+};
+
+/// Tries in total, where the server says that it is busy.
+const BUSY_TRIES: u32 = 6;
+/// Tries in total otherwise.
+const TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pieces of 256 KiB between the packer and the connection.
+const QUEUE: usize = 16;
+
+/// The stage: every entry is tried.
+pub(crate) fn run(
+    request: &UploadArtifactsRequest,
+    done: &mut Vec<EntryResult>,
+) -> Result<(), String> {
+    let client = client(
+        &request.coordinator,
+        request.timeout_seconds,
+        request.response_header_timeout_seconds,
+    );
+    let mut failure = None;
+    for entry in &request.entries {
+        let mut result = crate::stage_child::result(done.len(), EntryOutcome::Nothing);
+        log::notice("Uploading artifacts...");
+        match upload(request, entry, &client) {
+            Ok(Some(sent)) => {
+                result.outcome = EntryOutcome::Done;
+                result.files = sent.entries;
+                result.bytes = sent.bytes;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                error.tell();
+                result.outcome = EntryOutcome::Failed;
+                failure.get_or_insert_with(|| error.text.clone());
+                result.error = Some(error.text);
+            }
+        }
+        done.push(result);
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// The command: one entry.
+pub(crate) fn run_quietly(request: &UploadArtifactsRequest) -> Result<(), String> {
+    let client = client(
+        &request.coordinator,
+        request.timeout_seconds,
+        request.response_header_timeout_seconds,
+    );
+    for entry in &request.entries {
+        upload(request, entry, &client).map_err(|error| error.text)?;
+    }
+    Ok(())
+}
+
+/// What was sent.
+pub(crate) struct Sent {
+    entries: u64,
+    /// Of the archive.
+    bytes: u64,
+}
+
+/// One entry; `None`: it has no files.
+fn upload(
+    request: &UploadArtifactsRequest,
+    entry: &ArtifactEntry,
+    client: &Client,
+) -> Result<Option<Sent>, ArtifactError> {
+    let (format, suffix) = match entry.format.as_str() {
+        "" | "zip" => (Format::Zip, ".zip"),
+        "zipzstd" => (Format::ZipZstd, ".zip"),
+        "tarzstd" => (Format::TarZstd, ".tar.zst"),
+        "gzip" => (Format::Gzip, ".gz"),
+        "raw" => (Format::Raw, ""),
+        other => {
+            return Err(ArtifactError::new(format!(
+                "unsupported archive format: {:?}",
+                shown(other)
+            )));
+        }
+    };
+    let mut items = find(&request.project_dir, &entry.selection);
+    if items.is_empty() {
+        log::line(log::Level::Error, "No files to upload", &[]);
+        return Ok(None);
+    }
+    let name = name(&entry.name);
+    if let (Some(wanted), "zip") = (&request.provenance, &entry.format[..]) {
+        provenance::add(&request.project_dir, &name, wanted, &mut items)?;
+    }
+    let job = Job {
+        root: &request.project_dir,
+        items: &items,
+        format,
+        level: level(variable("ARTIFACT_COMPRESSION_LEVEL")),
+        file: format!("{name}{suffix}"),
+    };
+    send(request, entry, client, &job).map(Some)
+}
+
+/// The base name of what the job calls its artifacts.
+fn name(text: &str) -> String {
+    let text = if text.is_empty() { "artifacts" } else { text };
+    let expanded = expand(text, &variable).unwrap_or_else(|error| {
+        log::warning(&format!("invalid artifact name: {error}"));
+        text.to_owned()
+    });
+    match expanded.trim_end_matches('/').rsplit('/').next() {
+        None | Some("" | "." | "..") => "default".into(),
+        Some(base) => base.into(),
+    }
+}
+
+/// What is packed, each time.
+struct Job<'a> {
+    root: &'a Path,
+    items: &'a [Item],
+    format: Format,
+    level: Level,
+    /// Name of the archive.
+    file: String,
+}
+
+/// Why a try failed.
+enum Failure {
+    /// Another try is of no use.
+    Final(String),
+    /// The server is busy.
+    Busy,
+    Temporary(String),
+}
+
+fn send(
+    request: &UploadArtifactsRequest,
+    entry: &ArtifactEntry,
+    client: &Client,
+    job: &Job<'_>,
+) -> Result<Sent, ArtifactError> {
+    let mut query = String::new();
+    for (key, value) in [
+        ("artifact_format", &entry.format),
+        ("artifact_type", &entry.artifact_type),
+        ("expire_in", &entry.expire_in),
+    ] {
+        if !value.is_empty() {
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.extend([key, "=", &encoded(value)]);
+        }
+    }
+    let mut url = format!("{}{query}", address(&request.coordinator, request.job_id));
+    let (mut tries, mut redirects) = (0, 0);
+    let mut pause = FIRST_PAUSE;
+    // A server that answers early closes the connection while the archive is being sent; asked first, it can be understood.
+    let mut ask_first = false;
+    loop {
+        let attempt = attempt(request, entry, client, job, &url, ask_first);
+        tries += 1;
+        let (most, problem) = match attempt {
+            Ok(Reply::Sent(sent)) => return Ok(sent),
+            Ok(Reply::Moved(to)) => {
+                redirects += 1;
+                tries -= 1;
+                if redirects > MOST_REDIRECTS {
+                    return Err(ArtifactError::new(format!(
+                        "upload stopped after {MOST_REDIRECTS} redirects"
+                    )));
+                }
+                url = to;
+                continue;
+            }
+            Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
+            Err(Failure::Busy) => (BUSY_TRIES, "service unavailable".to_owned()),
+            Err(Failure::Temporary(text)) => {
+                ask_first = true;
+                (TRIES, text)
+            }
+        };
+        if tries >= most {
+            return Err(ArtifactError::new(problem));
+        }
+        log::line(
+            log::Level::Warning,
+            "Retrying...",
+            &[("context", "artifacts-uploader".into()), ("error", problem)],
+        );
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+enum Reply {
+    Sent(Sent),
+    Moved(String),
+}
+
+fn attempt(
+    request: &UploadArtifactsRequest,
+    entry: &ArtifactEntry,
+    client: &Client,
+    job: &Job<'_>,
+    url: &str,
+    ask_first: bool,
+) -> Result<Reply, Failure> {
+    const BOUNDARY: &str = "gantry-7d6f1c0e5b3a49828f1e";
+    let token = request.token.expose();
+    let mut headers = vec![
+        ("JOB-TOKEN".to_owned(), token.to_owned()),
+        (
+            "Content-Type".to_owned(),
+            format!("multipart/form-data; boundary={BOUNDARY}"),
+        ),
+    ];
+    if ask_first {
+        headers.push(("Expect".into(), "100-continue".into()));
+    }
+    let name: String = job
+        .file
+        .chars()
+        .flat_map(|char| match char {
+            '"' => "%22".chars().collect::<Vec<_>>(),
+            '\\' => "\\\\".chars().collect(),
+            char if char.is_control() => vec!['_'],
+            char => vec![char],
+        })
+        .collect();
+    let head = format!(
+        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    );
+    let tail = format!("\r\n--{BOUNDARY}--\r\n");
+    let (sender, receiver) = sync_channel(QUEUE);
+    let (answer, packed, bytes) = thread::scope(|scope| {
+        let packer = scope.spawn(move || {
+            let mut sink = Pieces { sender, bytes: 0 };
+            let packed = pack(
+                job.root,
+                job.items,
+                job.format,
+                job.level,
+                None,
+                threads(),
+                &mut sink,
+            );
+            if packed.is_ok() {
+                // The end of the archive; without it the reader knows that something is missing.
+                sink.sender.send(Vec::new()).ok();
+            }
+            (packed, sink.bytes)
+        });
+        let archive = Meter::new(Archive::new(receiver), "Uploading artifacts", None);
+        let mut body = Cursor::new(head).chain(archive).chain(Cursor::new(tail));
+        let answer = client.send(&Method::POST, url, &headers, Body::Reader(&mut body, None));
+        let (front, _) = body.into_inner();
+        let (_, archive) = front.into_inner();
+        if answer.is_ok() {
+            archive.finish();
+        } else {
+            // The packer ends when nobody reads.
+            drop(archive);
+        }
+        let (packed, bytes) = match packer.join() {
+            Ok(done) => done,
+            Err(_) => (Err(PackError::Panicked), 0),
+        };
+        (answer, packed, bytes)
+    });
+    reply(request, entry, url, answer, packed, bytes)
+}
+
+fn reply(
+    request: &UploadArtifactsRequest,
+    entry: &ArtifactEntry,
+    url: &str,
+    answer: Result<crate::http::Answer, HttpError>,
+    packed: Result<Packed, PackError>,
+    bytes: u64,
+) -> Result<Reply, Failure> {
+    match &packed {
+        // The connection broke; it says why.
+        Err(PackError::Sink(_)) | Ok(_) => {}
+        Err(error) => return Err(Failure::Final(error.to_string())),
+    }
+    let answer = answer.map_err(|error| Failure::Temporary(error.to_string()))?;
+    let token = request.token.expose();
+    let what = match entry.artifact_type.as_str() {
+        "" => "archive",
+        other => other,
+    };
+    let line = |level, text: &str, answer: &crate::http::Answer| {
+        log::line(
+            level,
+            &format!(
+                "Uploading artifacts as {:?} to coordinator... {text}",
+                shown(what)
+            ),
+            &fields(answer, request.job_id, token),
+        );
+    };
+    match answer.status {
+        201 => {
+            line(log::Level::Info, "201 Created", &answer);
+            let packed = packed.unwrap_or_default();
+            for path in packed.shrunk {
+                log::warning(&format!(
+                    "{} became shorter while it was read",
+                    path.display()
+                ));
+            }
+            Ok(Reply::Sent(Sent {
+                entries: packed.entries,
+                bytes,
+            }))
+        }
+        status @ (307 | 308) => {
+            let to = answer
+                .header("location")
+                .and_then(|location| redirect(url, location));
+            match to {
+                // The token does not go where it can be read on the way.
+                Some(to) if url.starts_with("https:") && !to.starts_with("https:") => Err(
+                    Failure::Final(format!("redirected without encryption to {}", origin(&to))),
+                ),
+                Some(to) => Ok(Reply::Moved(to)),
+                None => {
+                    line(
+                        log::Level::Warning,
+                        &crate::http::status_text(status),
+                        &answer,
+                    );
+                    Err(Failure::Temporary("redirected to nowhere".into()))
+                }
+            }
+        }
+        403 => {
+            line(log::Level::Error, "403 Forbidden", &answer);
+            Err(Failure::Final("permission denied".into()))
+        }
+        413 => {
+            line(log::Level::Error, "413 Request Entity Too Large", &answer);
+            Err(Failure::Final("too large".into()))
+        }
+        503 => {
+            line(log::Level::Error, "503 Service Unavailable", &answer);
+            Err(Failure::Busy)
+        }
+        _ => {
+            let text = answer.status_text();
+            line(log::Level::Warning, &text, &answer);
+            let message = answer.message();
+            Err(Failure::Temporary(if message.is_empty() {
+                format!("received: {text}")
+            } else {
+                format!("received: {text} ({message})")
+            }))
+        }
+    }
+}
+
+/// Where the packer writes.
+struct Pieces {
+    sender: SyncSender<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.sender
+                .send(bytes.to_vec())
+                .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            self.bytes += bytes.len() as u64;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the connection reads. Fails if the packer ended without its last word: what was sent so far must not pass for an archive.
+struct Archive {
+    receiver: Option<Receiver<Vec<u8>>>,
+    piece: Cursor<Vec<u8>>,
+}
+
+impl Archive {
+    fn new(receiver: Receiver<Vec<u8>>) -> Self {
+        Self {
+            receiver: Some(receiver),
+            piece: Cursor::default(),
+        }
+    }
+}
+
+impl Read for Archive {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.piece.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(receiver) = &self.receiver else {
+                return Ok(0);
+            };
+            match receiver.recv() {
+                Ok(piece) if piece.is_empty() => self.receiver = None,
+                Ok(piece) => self.piece = Cursor::new(piece),
+                Err(_) => return Err(io::Error::other("the archive could not be made")),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Caches (job-lifecycle §5): the stages, and what they share with the commands `cache-extractor` and `cache-archiver`.
+
+pub(crate) mod restore;
+pub(crate) mod save;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use gantry_agent::{EntryOutcome, SignedUrl};
+use ureq::http::Method;
+
+use crate::{
+    http::{Answer, Body, Client, HttpError, Settings},
+    log,
+};
+
+/// Tries of a transfer.
+const TRIES: u32 = 3;
+/// Between them.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A cache that was not restored or saved.
+#[derive(Debug)]
+pub(crate) struct CacheError {
+    pub(crate) outcome: EntryOutcome,
+    pub(crate) text: String,
+    /// It has been printed.
+    pub(crate) told: bool,
+}
+
+impl CacheError {
+    fn new(outcome: EntryOutcome, text: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            text: text.into(),
+            told: false,
+        }
+    }
+
+    fn failed(text: impl Into<String>) -> Self {
+        Self::new(EntryOutcome::Failed, text)
+    }
+
+    /// Prints why, if that was not done.
+    pub(crate) fn tell(&self) {
+        if !self.told {
+            log::line(log::Level::Fatal, &self.text, &[]);
+        }
+    }
+}
+
+/// A client for signed addresses. 0 seconds: 10 minutes.
+pub(crate) fn client(timeout_seconds: u64, ca: Option<String>) -> Client {
+    let seconds = match timeout_seconds {
+        0 => 600,
+        seconds => seconds,
+    };
+    Client::new(Settings {
+        ca,
+        identity: None,
+        user_agent: crate::USER_AGENT.into(),
+        timeout: Some(Duration::from_secs(seconds)),
+        header_timeout: Some(Duration::from_secs(30)),
+    })
+}
+
+fn send(
+    client: &Client,
+    method: &Method,
+    to: &SignedUrl,
+    more: &[(String, String)],
+) -> Result<Answer, HttpError> {
+    let mut headers: Vec<(String, String)> = to
+        .headers
+        .iter()
+        .map(|header| (header.name.clone(), header.value.expose().to_owned()))
+        .collect();
+    headers.extend_from_slice(more);
+    client.send(method, to.url.expose(), &headers, Body::None)
+}
+
+/// Place of the metadata of an archive.
+fn metadata_path(archive: &Path) -> PathBuf {
+    archive.with_file_name("metadata.json")
+}
+
+/// Writes the metadata beside an archive: a JSON object with keys in lower case, mode 0640.
+fn write_metadata(archive: &Path, metadata: &BTreeMap<String, String>) -> io::Result<()> {
+    let metadata: BTreeMap<String, &String> = metadata
+        .iter()
+        .map(|(key, value)| (key.to_ascii_lowercase(), value))
+        .collect();
+    let dir = archive.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix("metadata_")
+        .tempfile_in(dir)?;
+    file.write_all(serde_json::to_string(&metadata)?.as_bytes())?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o640))?;
+    file.persist(metadata_path(archive))?;
+    Ok(())
+}
+
+/// The directory of an archive, for its owner alone.
+fn make_dir(archive: &Path) -> io::Result<PathBuf> {
+    let dir = match archive.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)?;
+    Ok(dir)
+}
+
+/// Takes an archive away that is of no use, so that it is made or fetched anew.
+fn discard(archive: &Path) {
+    for path in [archive, &metadata_path(archive)] {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::warning(&format!("cannot remove {}: {error}", path.display()));
+        }
+    }
+}
+
+/// The archive of the other naming scheme becomes the one that is asked for.
+fn adopt(file: &Path, alternate: Option<&Path>) {
+    let Some(alternate) = alternate else { return };
+    if alternate == file || file.exists() || !alternate.exists() {
+        return;
+    }
+    let moved = make_dir(file).and_then(|_| fs::rename(alternate, file));
+    match moved {
+        Ok(()) => {
+            fs::rename(metadata_path(alternate), metadata_path(file)).ok();
+            log::info("Renamed alternate cache file to primary");
+        }
+        Err(error) => log::warning(&format!(
+            "Failed to rename alternate cache file to primary: {error}"
+        )),
+    }
+}
+
+fn mtime(file: &File) -> io::Result<SystemTime> {
+    file.metadata()?.modified()
+}
+
+/// `Last-Modified` of an answer.
+fn last_modified(answer: &Answer) -> Option<SystemTime> {
+    httpdate::parse_http_date(answer.header("last-modified")?).ok()
+}
+
+/// Whether another try may help.
+fn is_temporary(status: u16) -> bool {
+    status >= 500 || status == 429
+}
+
+/// The name in messages.
+fn shown_name(file: &Path) -> String {
+    file.file_name().map_or_else(
+        || file.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}

@@ -1,0 +1,178 @@
+//! A server that does as a test says: object store and coordinator in one.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+/// A request with its whole body.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    /// Names in lower case.
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
+    /// The body came to its end.
+    pub(crate) whole: bool,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value)
+    }
+}
+
+/// What is answered: status, headers, body; `cut` bytes of the body are held back and the connection is closed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) cut: usize,
+    /// Sent instead of all that.
+    pub(crate) raw: Option<Vec<u8>>,
+}
+
+impl Reply {
+    pub(crate) fn status(status: u16) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+type Handler = dyn Fn(&Request, usize) -> Reply + Send + Sync;
+
+/// Serves until the test ends.
+pub(crate) struct Store {
+    port: u16,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Store {
+    /// `handler` gets each request and the number of those before it.
+    pub(crate) fn start(
+        handler: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (handler, requests): (Arc<Handler>, _) = (Arc::new(handler), Arc::clone(&seen));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
+                thread::spawn(move || serve(&stream, &*handler, &requests));
+            }
+        });
+        Self { port, seen }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn serve(stream: &TcpStream, handler: &Handler, seen: &Mutex<Vec<Request>>) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut parts = line.split_whitespace();
+    let (method, target) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+    let mut headers = HashMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    if headers.contains_key("expect") {
+        writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
+    let mut body = Vec::new();
+    let whole = if headers
+        .get("transfer-encoding")
+        .is_some_and(|value| value == "chunked")
+    {
+        chunks(&mut reader, &mut body).is_some()
+    } else {
+        let length: usize = headers
+            .get("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
+        body.resize(length, 0);
+        reader.read_exact(&mut body).is_ok()
+    };
+    let request = Request {
+        method,
+        target,
+        headers,
+        body,
+        whole,
+    };
+    let number = {
+        let mut seen = seen.lock().unwrap();
+        seen.push(request.clone());
+        seen.len() - 1
+    };
+    let reply = handler(&request, number);
+    if let Some(raw) = reply.raw {
+        return writer.write_all(&raw).ok();
+    }
+    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        head.extend([name, ": ", &value[..], "\r\n"]);
+    }
+    if !reply
+        .headers
+        .iter()
+        .any(|(name, _)| *name == "Transfer-Encoding")
+    {
+        head.extend(["Content-Length: ", &reply.body.len().to_string(), "\r\n"]);
+    }
+    head.push_str("\r\n");
+    writer.write_all(head.as_bytes()).ok()?;
+    if request.method != "HEAD" {
+        writer
+            .write_all(&reply.body[..reply.body.len() - reply.cut])
+            .ok()?;
+    }
+    Some(())
+}
+
+fn chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let length = usize::from_str_radix(line.trim(), 16).ok()?;
+        let start = body.len();
+        body.resize(start + length, 0);
+        reader.read_exact(&mut body[start..]).ok()?;
+        let mut end = [0; 2];
+        reader.read_exact(&mut end).ok()?;
+        if length == 0 {
+            return Some(());
+        }
+    }
+}
