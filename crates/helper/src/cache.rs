@@ -25,6 +25,11 @@ const TRIES: u32 = 3;
 /// Between them.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Files under way end so.
+const TEMPORARY: &str = ".tmp";
+/// Nobody writes longer than this.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
 /// A cache that was not restored or saved.
 #[derive(Debug)]
 pub(crate) struct CacheError {
@@ -97,9 +102,7 @@ fn write_metadata(archive: &Path, metadata: &BTreeMap<String, String>) -> io::Re
         .map(|(key, value)| (key.to_ascii_lowercase(), value))
         .collect();
     let dir = archive.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix("metadata_")
-        .tempfile_in(dir)?;
+    let mut file = temporary("metadata_", dir)?;
     file.write_all(serde_json::to_string(&metadata)?.as_bytes())?;
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o640))?;
@@ -117,7 +120,31 @@ fn make_dir(archive: &Path) -> io::Result<PathBuf> {
         .recursive(true)
         .mode(0o700)
         .create(&dir)?;
+    remove_stale(&dir);
     Ok(dir)
+}
+
+/// A file that becomes an archive or its metadata when it is whole.
+fn temporary(prefix: &str, dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .suffix(TEMPORARY)
+        .tempfile_in(dir)
+}
+
+/// What interrupted jobs left. (Younger ones may be another job's, on a directory that jobs share.)
+fn remove_stale(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_stale = || {
+            let found = entry.metadata().ok()?;
+            let age = found.modified().ok()?.elapsed().ok()?;
+            Some(found.is_file() && age > STALE)
+        };
+        if name.to_string_lossy().ends_with(TEMPORARY) && is_stale() == Some(true) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 /// Takes an archive away that is of no use, so that it is made or fetched anew.

@@ -208,12 +208,9 @@ fn download(client: &Client, source: &RemoteSource, file: &Path) -> Result<bool,
             file.display()
         ))
     })?;
-    let temp = tempfile::Builder::new()
-        .prefix("cache")
-        .tempfile_in(&dir)
-        .map_err(|error| {
-            CacheError::failed(format!("cannot write to {}: {error}", dir.display()))
-        })?;
+    let temp = super::temporary("cache_", &dir).map_err(|error| {
+        CacheError::failed(format!("cannot write to {}: {error}", dir.display()))
+    })?;
     let mut part = Part {
         temp,
         held: 0,

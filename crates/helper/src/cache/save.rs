@@ -204,10 +204,7 @@ fn archive(
     let dir = make_dir(file).map_err(failed)?;
     // A file that changes while it is read is newer than the archive.
     let began = SystemTime::now();
-    let temp = tempfile::Builder::new()
-        .prefix("archive_")
-        .tempfile_in(dir)
-        .map_err(failed)?;
+    let temp = super::temporary("archive_", &dir).map_err(failed)?;
     let packed = pack(
         project_dir,
         items,

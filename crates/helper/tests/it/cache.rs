@@ -691,3 +691,20 @@ fn untracked_files_are_asked_of_git_in_a_directory_of_any_owner() {
     );
     assert_eq!(done.entries[0].files, 1);
 }
+
+#[test]
+fn what_an_interrupted_job_left_beside_an_archive_is_removed_after_a_day() {
+    let mut job = Job::new();
+    job.write("vendor/a", "x");
+    let dir = job.file().parent().unwrap().to_owned();
+    fs::create_dir_all(&dir).unwrap();
+    let (old, young) = (dir.join("archive_abc.tmp"), dir.join("archive_def.tmp"));
+    for path in [&old, &young] {
+        fs::write(path, "half").unwrap();
+    }
+    let day = SystemTime::now() - Duration::from_secs(25 * 3600);
+    let file = fs::File::options().write(true).open(&old).unwrap();
+    file.set_modified(day).unwrap();
+    job.save(job.entry());
+    assert!(!old.exists() && young.exists());
+}
