@@ -168,7 +168,7 @@ async fn serve(options: Options) -> Exit {
         observer: Arc::clone(&observer),
     });
     observer.tell(&Event::ConfigLoaded(&config));
-    let pages = Pages::new(Arc::clone(&shared), Arc::new(about));
+    let pages = Pages::new(Arc::clone(&shared), about);
     let answer = Arc::new(move |request: &_, visitor| pages.answer(request, visitor));
     let serving = tokio::spawn(observe::serve(listeners, answer));
     take_up_jobs(&shared).await;

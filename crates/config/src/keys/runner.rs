@@ -339,7 +339,7 @@ static MONITORING: Section = Section {
         "",
         "acceptable waiting times of jobs",
     )
-    .not_yet("there are no metrics")],
+    .not_yet("no metric counts jobs that waited longer")],
 };
 
 static REFEREES: Section = Section {

@@ -1,6 +1,10 @@
 //! What is answered to whom (cli §6): the peer's pages, and the status for the owner.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,10 +22,25 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The pages.
-#[derive(Clone)]
 pub(crate) struct Pages {
     shared: Arc<Shared>,
-    about: Arc<About>,
+    about: About,
+    /// The metrics as they were made last.
+    last: Mutex<Option<Made>>,
+}
+
+/// A text, and what it cost.
+struct Made {
+    text: Bytes,
+    at: Instant,
+    took: Duration,
+}
+
+impl Made {
+    /// Whether it will do: callers who ask without pause cost at most a tenth of a processor, and share one text.
+    fn is_fresh(took: Duration, age: Duration) -> bool {
+        age < took * 10
+    }
 }
 
 /// Who asks.
@@ -34,8 +53,12 @@ pub(crate) enum Visitor {
 }
 
 impl Pages {
-    pub(crate) fn new(shared: Arc<Shared>, about: Arc<About>) -> Self {
-        Self { shared, about }
+    pub(crate) fn new(shared: Arc<Shared>, about: About) -> Self {
+        Self {
+            shared,
+            about,
+            last: Mutex::default(),
+        }
     }
 
     /// The answer to a request.
@@ -69,6 +92,13 @@ impl Pages {
             let text = "metrics are not counted: listen_address is not set\n";
             return Page::plain(StatusCode::NOT_FOUND, text);
         };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*last
+            && Made::is_fresh(made.took, made.at.elapsed())
+        {
+            return Page::new(StatusCode::OK, EXPOSITION, made.text.clone());
+        }
+        let began = Instant::now();
         let host = Host {
             slots: self.shared.slots.limit(),
             used: self.shared.slots.used(),
@@ -80,7 +110,15 @@ impl Pages {
                 metrics.registry.gather()
             });
         match TextEncoder::new().encode_to_string(&families) {
-            Ok(text) => Page::new(StatusCode::OK, EXPOSITION, text),
+            Ok(text) => {
+                let text = Bytes::from(text);
+                *last = Some(Made {
+                    text: text.clone(),
+                    at: Instant::now(),
+                    took: began.elapsed(),
+                });
+                Page::new(StatusCode::OK, EXPOSITION, text)
+            }
             Err(error) => {
                 error!(%error, "metrics cannot be written");
                 Page::plain(
@@ -103,7 +141,7 @@ impl Pages {
             )
             .ok();
         }
-        let mut page = Page::new(StatusCode::OK, "text/plain", text);
+        let mut page = Page::new(StatusCode::OK, "text/plain", text.into());
         let version = HeaderValue::from_static("2");
         page.headers.insert("x-list-version", version);
         page
@@ -125,7 +163,7 @@ impl Pages {
     fn status(&self) -> Page {
         let report = status::report(&self.shared, &self.about);
         match serde_json::to_string(&report) {
-            Ok(text) => Page::new(StatusCode::OK, "application/json", text + "\n"),
+            Ok(text) => Page::new(StatusCode::OK, "application/json", (text + "\n").into()),
             Err(error) => {
                 error!(%error, "the status cannot be written");
                 Page::plain(
@@ -140,11 +178,11 @@ impl Pages {
 struct Page {
     status: StatusCode,
     headers: HeaderMap,
-    text: String,
+    text: Bytes,
 }
 
 impl Page {
-    fn new(status: StatusCode, kind: &'static str, text: String) -> Self {
+    fn new(status: StatusCode, kind: &'static str, text: Bytes) -> Self {
         let headers = [
             (CONTENT_TYPE, HeaderValue::from_static(kind)),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -157,13 +195,34 @@ impl Page {
     }
 
     fn plain(status: StatusCode, text: &str) -> Self {
-        Self::new(status, PLAIN, text.to_owned())
+        Self::new(status, PLAIN, text.to_owned().into())
     }
 
     fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.text)));
+        let mut response = Response::new(Full::new(self.text));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(1, 9, true)]
+    #[case(1, 10, false)]
+    #[case(100, 999, true)]
+    #[case(100, 1000, false)]
+    fn a_text_will_do_for_ten_times_as_long_as_it_took(
+        #[case] took: u64,
+        #[case] age: u64,
+        #[case] fresh: bool,
+    ) {
+        let (took, age) = (Duration::from_millis(took), Duration::from_millis(age));
+        assert_eq!(Made::is_fresh(took, age), fresh);
     }
 }
