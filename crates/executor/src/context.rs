@@ -10,6 +10,7 @@ use gantry_engine::{
 };
 use gantry_job::{Cause, PullFailure, Stage};
 use gantry_journal::Journal;
+use gantry_object_storage::Storage;
 use gantry_plan::Plan;
 use gantry_trace::JobTrace;
 
@@ -54,6 +55,7 @@ pub(crate) struct Context {
     pub(crate) journal: Journal<Record>,
     pub(crate) working_tree: Option<WorkingTree>,
     pub(crate) observer: JobObserver,
+    pub(crate) caches: Option<Storage>,
 }
 
 impl Context {

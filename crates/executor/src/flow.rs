@@ -10,6 +10,9 @@ use crate::{StopReason, explain, record::StageEnd};
 pub(crate) struct Flow {
     /// First failure; it is the job's.
     failure: Option<Cause>,
+    /// The job had failed when the first thing of it was kept. What fails while things are kept changes the job's result, not what
+    /// else is kept (job-lifecycle §1.3).
+    failed: bool,
     /// Nothing more of the job runs, only what must not be left behind is removed.
     over: bool,
     /// A stage before the scripts failed: no script runs, after_script neither.
@@ -25,6 +28,8 @@ impl Flow {
             Stage::CleanupFileVariables => true,
             _ if self.over => false,
             Stage::AfterScript => !self.scripts_out_of_reach,
+            Stage::ArchiveCache | Stage::UploadArtifactsOnSuccess => !self.failed,
+            Stage::ArchiveCacheOnFailure | Stage::UploadArtifactsOnFailure => self.failed,
             _ => self.failure.is_none(),
         }
     }
@@ -63,14 +68,23 @@ impl Flow {
             // The clean-up has no say in the result.
             Stage::CleanupFileVariables => return,
             Stage::AfterScript if !self.over && ignore_after_script => return,
+            Stage::ArchiveCache
+            | Stage::ArchiveCacheOnFailure
+            | Stage::UploadArtifactsOnSuccess
+            | Stage::UploadArtifactsOnFailure => {
+                self.failure.get_or_insert(cause);
+                return;
+            }
             Stage::Step(_) | Stage::AfterScript => {}
             _ => self.scripts_out_of_reach = true,
         }
+        self.failed = true;
         self.failure.get_or_insert(cause);
     }
 
     /// Takes in a failure of the preparation: no stage runs.
     pub(crate) fn not_prepared(&mut self, cause: Cause) {
+        self.failed = true;
         self.failure.get_or_insert(cause);
         self.over = true;
     }
@@ -79,6 +93,7 @@ impl Flow {
     pub(crate) fn status(&self) -> JobStatus {
         self.failure
             .as_ref()
+            .filter(|_| self.failed)
             .map_or(JobStatus::Success, Cause::status)
     }
 
@@ -168,6 +183,46 @@ mod tests {
         flow.ended(&step(), &StageEnd::Succeeded, &limits(), ignore);
         flow.ended(&Stage::AfterScript, &end, &limits(), ignore);
         assert_eq!(flow.failure().is_some(), fails);
+    }
+
+    const KEPT: [Stage; 4] = [
+        Stage::ArchiveCache,
+        Stage::UploadArtifactsOnSuccess,
+        Stage::ArchiveCacheOnFailure,
+        Stage::UploadArtifactsOnFailure,
+    ];
+
+    #[rstest]
+    #[case::well(vec![(step(), StageEnd::Succeeded)], [true, true, false, false])]
+    #[case::script_fails(vec![(step(), exit(3))], [false, false, true, true])]
+    #[case::sources_fail(vec![(Stage::GetSources, exit(128))], [false, false, true, true])]
+    #[case::download_fails(vec![(Stage::DownloadArtifacts, exit(1))], [false, false, true, true])]
+    #[case::canceled(vec![(step(), stopped(StopReason::Canceled))], [false, false, true, true])]
+    #[case::script_timeout(vec![(step(), stopped(StopReason::ScriptTimeout))], [false, false, true, true])]
+    #[case::job_timeout(vec![(step(), stopped(StopReason::JobTimeout))], [false; 4])]
+    #[case::abort(vec![(step(), stopped(StopReason::Aborted))], [false; 4])]
+    #[case::canceled_before_scripts(vec![(Stage::RestoreCache, stopped(StopReason::Canceled))], [false; 4])]
+    #[case::ignored_after_script(vec![(Stage::AfterScript, exit(1))], [true, true, false, false])]
+    #[case::cache_fails(vec![(step(), StageEnd::Succeeded), (Stage::ArchiveCache, exit(1))], [true, true, false, false])]
+    fn what_is_kept_follows_from_how_the_scripts_ended(
+        #[case] ends: Vec<(Stage, StageEnd)>,
+        #[case] wanted: [bool; 4],
+    ) {
+        let mut flow = Flow::default();
+        for (stage, end) in &ends {
+            flow.ended(stage, end, &limits(), true);
+        }
+        assert_eq!(KEPT.map(|stage| flow.wants(&stage)), wanted);
+    }
+
+    #[test]
+    fn a_failing_cache_is_the_jobs_failure_before_a_failing_upload() {
+        let mut flow = Flow::default();
+        flow.ended(&step(), &StageEnd::Succeeded, &limits(), true);
+        flow.ended(&Stage::ArchiveCache, &exit(1), &limits(), true);
+        assert_eq!(flow.status(), JobStatus::Success, "as the scripts ended");
+        flow.ended(&Stage::UploadArtifactsOnSuccess, &exit(2), &limits(), true);
+        assert_eq!(flow.failure(), Some(&Cause::ScriptExit { code: 1 }));
     }
 
     #[test]

@@ -1,15 +1,17 @@
-//! Stages that the helper does, as a walk needs them: sources with their attempts, the clean-up, and the start of the helper itself.
+//! Stages that the helper does, as a walk needs them: their attempts, the clean-up, and the start of the helper itself.
 
 use std::time::Duration;
 
 use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::EngineFlavor;
-use gantry_job::{Cause, Stage};
+use gantry_job::{Cause, JobStatus, Stage};
 use gantry_plan::PlannedStage;
 use gantry_trace::{Level, Stream};
+use tokio::time::Instant;
 
 use crate::{
     ExecutorError, StopReason,
+    archives::Now,
     control::stop_or_limit,
     helper::Helper,
     record::{StageEnd, Step},
@@ -21,25 +23,24 @@ use crate::{
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
 impl Walk {
-    /// `get_sources` with its attempts, each a section of its own (job-lifecycle §4.7). `attempt` is the one to begin with, and
-    /// then the one whose section is open.
-    pub(crate) async fn sources(
+    /// A stage of the helper with its attempts, each a section of its own (job-lifecycle §1.2, §4.7). `attempt` is the one to begin
+    /// with, and then the one whose section is open.
+    pub(crate) async fn attempts(
         &mut self,
         index: usize,
         planned: &PlannedStage,
-        request: &StageRequest,
         attempt: &mut u32,
     ) -> Result<StageEnd, ExecutorError> {
         let context = self.context.clone();
         let stage = &planned.stage;
         let limits = &context.plan.limits;
-        let limit = self
-            .limit(StopReason::GetSourcesTimeout, limits.get_sources)
-            .await?;
+        let sources = *stage == Stage::GetSources;
+        let limit = limits.get_sources.filter(|_| sources);
+        let limit = self.limit(StopReason::GetSourcesTimeout, limit).await?;
         let control = self.control.clone();
         let mut next = std::mem::replace(attempt, 1);
         loop {
-            if next == 2 {
+            if sources && next == 2 {
                 let stop = stop_or_limit(&control, limit);
                 match self.clear_worktree(index, stop).await? {
                     StageEnd::Succeeded => {}
@@ -53,9 +54,7 @@ impl Walk {
             }
             *attempt = next;
             self.section_starts(index, next, stage);
-            let stop = stop_or_limit(&control, limit);
-            let id = format!("{}/{next}", stage.section_name());
-            let end = self.helper_stage(&id, stage, request, stop).await?;
+            let end = self.attempt_of(index, next, planned, limit).await?;
             if !matches!(end, StageEnd::Failed(_)) || next >= planned.attempts {
                 return Ok(end);
             }
@@ -75,6 +74,76 @@ impl Walk {
             next += 1;
             context.step(index, next, Step::Began).await?;
         }
+    }
+
+    /// One attempt, with `EXECUTOR_JOB_SECTION_ATTEMPTS` tries where the helper's container gets lost in the middle of it.
+    async fn attempt_of(
+        &mut self,
+        index: usize,
+        attempt: u32,
+        planned: &PlannedStage,
+        limit: Option<(Instant, StopReason)>,
+    ) -> Result<StageEnd, ExecutorError> {
+        let context = self.context.clone();
+        let stage = &planned.stage;
+        let tries = context.plan.section_attempts.max(1);
+        let mut number = 1;
+        loop {
+            let stop = stop_or_limit(&self.control, limit);
+            tokio::pin!(stop);
+            // Addresses may have to be asked for.
+            let request = tokio::select! {
+                request = self.request(planned) => request?,
+                reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
+            };
+            let id = match number {
+                1 => format!("{}/{attempt}", stage.section_name()),
+                // Another agent, which begins its output anew.
+                _ => format!("{}/{attempt}.{number}", stage.section_name()),
+            };
+            let message = match self.helper_stage(&id, stage, &request, stop).await {
+                Err(ExecutorError::Job(Cause::HelperLost { message, .. })) if tries > 1 => message,
+                end => return end,
+            };
+            let key = format!("stage{index}.{attempt}.{number}");
+            let trace = &context.trace;
+            let Some(helper) = context.plan.helper.as_ref().filter(|_| number < tries) else {
+                let text = "Execution attempts exceeded";
+                trace.line_once(&format!("{key}:exceeded"), Level::Error, text);
+                let stage = stage.clone();
+                return Err(Cause::HelperLost { stage, message }.into());
+            };
+            let text = format!(
+                "Container \"{}\" not found or removed. Will retry...",
+                helper.name
+            );
+            trace.line_once(&format!("{key}:lost"), Level::Error, &text);
+            let text = format!("Retrying {}", stage.section_name());
+            trace.line_once(&format!("{key}:retry"), Level::Info, &text);
+            self.drop_helper(&helper.name).await;
+            number += 1;
+        }
+    }
+
+    /// What the helper is asked now.
+    async fn request(&self, planned: &PlannedStage) -> Result<StageRequest, ExecutorError> {
+        let accepted = self.progress.accepted.as_ref();
+        let status = if planned.stage.follows_scripts() {
+            self.flow.status()
+        } else {
+            JobStatus::Running
+        };
+        let now = Now {
+            plan: &self.context.plan,
+            caches: self.context.caches.as_ref(),
+            status,
+            accepted_ms: accepted.map_or(0, |accepted| accepted.accepted_ms),
+        };
+        now.request(&planned.work).await.ok_or_else(|| {
+            ExecutorError::Job(Cause::Internal {
+                message: format!("{} is no stage of the helper", planned.stage),
+            })
+        })
     }
 
     /// Before the second attempt. A new process asks for it again: the agent knows whether it was done.
@@ -103,9 +172,10 @@ impl Walk {
     /// The clean-up: after every end, with its own bound instead of the job's.
     pub(crate) async fn cleanup_stage(
         &mut self,
-        stage: &Stage,
-        request: &StageRequest,
+        planned: &PlannedStage,
     ) -> Result<StageEnd, ExecutorError> {
+        let stage = &planned.stage;
+        let request = &self.request(planned).await?;
         let bound = async {
             tokio::time::sleep(CLEANUP_LIMIT).await;
             StopReason::JobTimeout
@@ -153,17 +223,19 @@ impl Walk {
                     reason = message,
                     "the helper is replaced"
                 );
-                // What cannot be removed is named by the start that follows.
-                self.context
-                    .engine
-                    .container_remove(&helper.name)
-                    .await
-                    .ok();
-                self.helper = None;
+                let name = helper.name.clone();
+                self.drop_helper(&name).await;
                 self.helper_stage_once(id, stage, request, stop).await
             }
             (end, _) => end,
         }
+    }
+
+    /// Makes room for another helper.
+    async fn drop_helper(&mut self, name: &str) {
+        // What cannot be removed is named by the start that follows.
+        self.context.engine.container_remove(name).await.ok();
+        self.helper = None;
     }
 
     async fn helper_stage_once(

@@ -11,12 +11,13 @@
 //! | `prepare`, `images`, `lanes` | images, volumes, network, services, side by side |
 //! | `directories`, `tools` | uploads into volumes |
 //! | `script`, `start`, `follow`, `stop` | user scripts in the build container |
-//! | `helper`, `helper_stages` | helper container and its agent; its stages |
+//! | `helper`, `helper_stages`, `archives` | helper container and its agent; its stages; what they are asked for archives |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
 //! | `observe` | what a job tells whoever watches it |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
+mod archives;
 mod claim;
 mod cleanup;
 mod context;

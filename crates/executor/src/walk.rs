@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use gantry_agent::StageRequest;
 use gantry_container::{ContainerState, ContainerStatus};
 use gantry_engine::EngineError;
 use gantry_job::{Cause, Stage};
 use gantry_journal::Journal;
+use gantry_object_storage::Storage;
 use gantry_plan::{Plan, PlannedStage, StageWork};
 use gantry_trace::{JobTrace, Level, Stream};
 use tokio::{sync::watch, time::Instant};
@@ -55,6 +55,8 @@ pub struct Job {
     pub environment: Environment,
     /// The working tree, for local runs.
     pub working_tree: Option<WorkingTree>,
+    /// The remote cache, if the runner has one.
+    pub caches: Option<Storage>,
     /// Is told what happens.
     pub observer: JobObserver,
 }
@@ -70,7 +72,7 @@ pub(crate) struct Walk {
     /// The build container's start, begun while sources are fetched.
     pub(crate) early: Option<EarlyStart>,
     pub(crate) helper: Option<Helper>,
-    flow: Flow,
+    pub(crate) flow: Flow,
     pub(crate) progress: Progress,
 }
 
@@ -85,6 +87,7 @@ impl Job {
             trace: self.trace.clone(),
             journal: self.journal.clone(),
             working_tree: self.working_tree.clone(),
+            caches: self.caches.clone(),
             observer: self.observer.clone(),
         }
     }
@@ -249,7 +252,7 @@ impl Walk {
         let mut script_limit = None;
         for (index, planned) in plan.stages.iter().enumerate() {
             let stage = &planned.stage;
-            if *stage == Stage::AfterScript || *stage == Stage::CleanupFileVariables {
+            if stage.follows_scripts() {
                 // A cancel that comes when the scripts are over interrupts nothing any more.
                 self.control.cancel_done();
             }
@@ -342,15 +345,15 @@ impl Walk {
                 }
                 Ok(StageEnd::Succeeded)
             }
-            StageWork::Sources(request) => {
-                let request = StageRequest::Sources(request.clone());
-                let first = begun.map_or(1, |(attempt, _)| attempt);
-                attempt = first;
-                self.sources(index, planned, &request, &mut attempt).await
-            }
-            StageWork::Cleanup(request) => {
-                let request = StageRequest::Cleanup(Box::new(request.clone()));
-                self.cleanup_stage(stage, &request).await
+            StageWork::Fails(cause) => Ok(StageEnd::Failed(cause.clone())),
+            StageWork::Cleanup(_) => self.cleanup_stage(planned).await,
+            StageWork::Sources(_)
+            | StageWork::RestoreCache(_)
+            | StageWork::DownloadArtifacts(_)
+            | StageWork::ArchiveCache(_)
+            | StageWork::UploadArtifacts(_) => {
+                attempt = begun.map_or(1, |(attempt, _)| attempt);
+                self.attempts(index, planned, &mut attempt).await
             }
             StageWork::Script(work) => {
                 let after_script = *stage == Stage::AfterScript;

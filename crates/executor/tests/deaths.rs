@@ -112,6 +112,27 @@ fn that_is_canceled() -> Setup {
     Setup::script(work).after_script(Work::says("cleaned up\n"))
 }
 
+fn with_archives() -> Setup {
+    Setup::script(Work::says("built\n"))
+        .git()
+        .cache()
+        .dependency()
+        .artifacts()
+        .helper("restore_cache", Work::says("Checking cache for gems...\n"))
+        .helper("download_artifacts", Work::talks())
+        .helper("archive_cache", Work::says("Creating cache gems...\n"))
+        .helper("upload_artifacts_on_success", Work::talks())
+}
+
+fn whose_download_fails_at_first() -> Setup {
+    with_archives()
+        .helper(
+            "download_artifacts/1",
+            Work::says("FATAL: invalid argument\n").exits(1),
+        )
+        .variable("ARTIFACT_DOWNLOAD_ATTEMPTS", "2")
+}
+
 /// The script takes longer than `RUNNER_SCRIPT_TIMEOUT`.
 fn that_is_too_slow() -> Setup {
     Setup::script(Work::hangs())
@@ -176,6 +197,8 @@ fn check(setup: fn() -> Setup, deaths: impl Fn(&Course) -> Vec<Death>) {
 #[case::that_is_too_slow(that_is_too_slow)]
 #[case::whose_memory_runs_out(whose_memory_runs_out)]
 #[case::whose_container_vanishes(whose_container_vanishes)]
+#[case::with_archives(with_archives)]
+#[case::whose_download_fails_at_first(whose_download_fails_at_first)]
 fn a_death_at_any_record_changes_nothing_for_a_job(#[case] setup: fn() -> Setup) {
     check(setup, Course::records);
 }
@@ -196,6 +219,8 @@ fn a_death_at_any_record_does_not_find_a_shell_where_there_is_none() {
 #[case::on_podman(on_podman)]
 #[case::that_is_canceled(that_is_canceled)]
 #[case::that_is_too_slow(that_is_too_slow)]
+#[case::with_archives(with_archives)]
+#[case::whose_download_fails_at_first(whose_download_fails_at_first)]
 fn a_death_at_any_call_of_the_engine_changes_nothing_for_a_job(#[case] setup: fn() -> Setup) {
     check(setup, Course::calls);
 }
@@ -211,6 +236,7 @@ fn a_death_at_any_call_of_the_engine_changes_nothing_for_a_job(#[case] setup: fn
 #[case::without_timestamps(without_timestamps, 2)]
 #[case::that_talks_a_lot(that_talks_a_lot, 3)]
 #[case::whose_container_vanishes(whose_container_vanishes, 1)]
+#[case::with_archives(with_archives, 3)]
 fn a_death_at_any_instant_changes_nothing_for_a_job(
     #[case] setup: fn() -> Setup,
     #[case] step: usize,
@@ -228,6 +254,7 @@ fn a_death_at_any_instant_changes_nothing_for_a_job(
 #[case::that_is_canceled(that_is_canceled, 7)]
 #[case::without_timestamps(without_timestamps, 8)]
 #[case::on_podman(on_podman, 9)]
+#[case::with_archives(with_archives, 10)]
 fn two_deaths_change_nothing_for_a_job(#[case] setup: fn() -> Setup, #[case] seed: u64) {
     let course = Course::of(setup);
     survive(setup, &course, course.pairs(seed, 40), the_same_or_unread);

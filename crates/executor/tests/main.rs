@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod agent;
+mod archives;
 mod deaths;
 mod directories;
 mod engine_faults;

@@ -131,6 +131,19 @@ impl Stage {
         }
     }
 
+    /// Whether the scripts of the job are over when the stage begins.
+    pub fn follows_scripts(&self) -> bool {
+        matches!(
+            self,
+            Self::AfterScript
+                | Self::ArchiveCache
+                | Self::ArchiveCacheOnFailure
+                | Self::UploadArtifactsOnSuccess
+                | Self::UploadArtifactsOnFailure
+                | Self::CleanupFileVariables
+        )
+    }
+
     /// Whether the stage runs the user's commands in the build container; all others are the
     /// helper's or the runner's own.
     pub fn is_user_script(&self) -> bool {

@@ -15,9 +15,9 @@ mod tests;
 pub enum Unsupported {
     /// A keyword of the pipeline. `[gantry] ignore_unsupported` runs the job without it.
     Keyword {
-        /// The keyword as pipelines spell it, e.g. `cache`.
+        /// The keyword as pipelines spell it, e.g. `secrets`.
         keyword: &'static str,
-        /// Where in the payload, e.g. `cache[0]`.
+        /// Where in the payload, e.g. `secret "DB"`.
         place: String,
     },
     /// Unknown keys of `executor_opts`. The peer refuses these too, so no setting ignores them.
@@ -91,41 +91,10 @@ pub fn unsupported_keywords(payload: &JobPayload, settings: &JobSettings) -> Vec
         // An invalid strategy fails get_sources with the peer's message.
         SubmoduleStrategy::None | SubmoduleStrategy::Invalid => {}
     }
-    for (index, cache) in payload.cache.iter().enumerate() {
-        if cache.untracked || !cache.paths.is_empty() {
-            keyword("cache", format!("cache[{index}]"));
-        }
-    }
-    for (index, dependency) in payload.dependencies.iter().enumerate() {
-        if !dependency.artifacts_file.filename.is_empty() {
-            keyword(
-                "dependencies",
-                format!(
-                    "dependencies[{index}], artifacts of job {:?}",
-                    dependency.name
-                ),
-            );
-        }
-    }
-    for (index, artifact) in payload.artifacts.iter().enumerate() {
-        if artifact.untracked || !artifact.paths.is_empty() {
-            keyword(
-                "artifacts",
-                format!(
-                    "artifacts[{index}], {}",
-                    artifact_type(&artifact.artifact_type)
-                ),
-            );
-        }
-    }
     if payload.suspend_options.suspend_on_success || payload.suspend_options.suspend_on_failure {
         keyword("suspend_options", "suspend_options".to_owned());
     }
     found
-}
-
-fn artifact_type(name: &str) -> &str {
-    if name.is_empty() { "archive" } else { name }
 }
 
 /// Unknown keys of `executor_opts`, of the image first.

@@ -82,6 +82,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
         credentials: credentials(&resolved),
         native_stop: resolved.flags.is_on(FeatureFlag::UseNativeContainerStop),
         after_script_ignore_errors: settings.after_script_ignore_errors,
+        section_attempts: settings.executor_job_section_attempts,
         wait_for_services: limits::wait_for_services(inputs, &limits),
         names: Names {
             short_token: resolved.short_token,

@@ -68,8 +68,8 @@ pub(crate) fn project_dir(
     Ok(clean_path(&format!("{builds}/{own}{suffix}")))
 }
 
-/// Path of the repository URL without `.git`; `project-<id>` where there is none that can be used.
-fn project_slug(payload: &JobPayload) -> String {
+/// Also the folder of the project's caches. Path of the repository URL without `.git`; `project-<id>` where there is none that can be used.
+pub(crate) fn project_slug(payload: &JobPayload) -> String {
     let path = RepositoryUrl::parse(payload.git_info.repo_url.expose())
         .and_then(|url| percent_decode(url.path));
     path.as_deref()

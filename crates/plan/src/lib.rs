@@ -11,11 +11,14 @@
 //! | `directories`, `volumes`, `network` | paths, storage and network |
 //! | `images` | references and pull policies |
 //! | `containers`, `services`, `labels` | create bodies |
-//! | `stages`, `sources`, `limits` | order of stages, what each does, for how long |
+//! | `stages`, `sources`, `cache`, `artifacts`, `limits` | order of stages, what each does, for how long |
+//! | `object` | names of objects in the remote cache |
 //! | `build` | puts it together |
 //! | [`render`] | prints a plan without its secrets |
 
+mod artifacts;
 mod build;
+mod cache;
 mod containers;
 mod directories;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod labels;
 mod limits;
 mod log_plan;
 mod network;
+mod object;
 mod policy;
 mod refusal;
 pub mod render;
@@ -44,9 +48,9 @@ pub use labels::job_url;
 pub use log_plan::log_plan;
 pub use refusal::refusal;
 pub use types::{
-    Directories, Limits, LogPlan, Names, Plan, PlannedContainer, PlannedImage, PlannedService,
-    PlannedStage, PlannedVolume, RegistryCredentials, ScriptOptions, ScriptWork, StageWork,
-    replayable_log,
+    CacheArchive, CacheObject, CacheRestore, Directories, Limits, LogPlan, Names, Plan,
+    PlannedContainer, PlannedImage, PlannedService, PlannedStage, PlannedVolume,
+    RegistryCredentials, ScriptOptions, ScriptWork, StageWork, replayable_log,
 };
 
 use gantry_container::Labels;

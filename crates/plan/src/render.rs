@@ -7,11 +7,11 @@ mod redact;
 
 use std::fmt::{self, Write as _};
 
-use gantry_agent::GitStrategy;
+use gantry_agent::{ArchiveCacheRequest, GitStrategy, RestoreCacheRequest};
 use gantry_job::{Masks, duration};
 use serde_json::Value;
 
-use crate::{Plan, PlannedContainer, PlannedStage, StageWork};
+use crate::{CacheObject, Plan, PlannedContainer, PlannedStage, StageWork};
 use redact::{hide, redacted};
 
 const MEBIBYTE: i64 = 1 << 20;
@@ -175,6 +175,20 @@ impl Page<'_> {
                 count => format!("{count} commands in the build container"),
             },
             StageWork::Cleanup(_) => "removes file variables, in the helper".to_owned(),
+            StageWork::RestoreCache(work) => restored(&work.request, &work.objects),
+            StageWork::DownloadArtifacts(request) => {
+                let names = request.dependencies.iter().map(|job| job.name.as_str());
+                format!("artifacts of {}, in the helper", list(names))
+            }
+            StageWork::ArchiveCache(work) => saved(&work.request, &work.objects),
+            StageWork::UploadArtifacts(request) => {
+                let types = request
+                    .entries
+                    .iter()
+                    .map(|entry| kind(&entry.artifact_type));
+                format!("uploads {}, in the helper", list(types))
+            }
+            StageWork::Fails(cause) => format!("fails: {}", cause.message()),
         };
         let attempts = match stage.attempts {
             1 => String::new(),
@@ -183,6 +197,48 @@ impl Page<'_> {
         let name = stage.stage.section_name();
         self.line(2, "", &format!("{name:<24} {what}{attempts}"))
     }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+fn kind(artifact_type: &str) -> &str {
+    if artifact_type.is_empty() {
+        "archive"
+    } else {
+        artifact_type
+    }
+}
+
+fn place(remote: bool) -> &'static str {
+    if remote { "local and remote" } else { "local" }
+}
+
+fn restored(request: &RestoreCacheRequest, objects: &[Vec<CacheObject>]) -> String {
+    let keys = request
+        .entries
+        .iter()
+        .flat_map(|entry| entry.candidates.iter().map(|one| one.key.as_str()));
+    let remote = objects
+        .iter()
+        .flatten()
+        .any(|object| object.object.is_some());
+    format!(
+        "looks for {} ({}), in the helper",
+        list(keys),
+        place(remote)
+    )
+}
+
+fn saved(request: &ArchiveCacheRequest, objects: &[Option<String>]) -> String {
+    let keys = request
+        .entries
+        .iter()
+        .filter(|entry| !entry.skip)
+        .map(|entry| entry.key.as_str());
+    let remote = objects.iter().any(Option::is_some);
+    format!("saves {} ({}), in the helper", list(keys), place(remote))
 }
 
 #[cfg(test)]

@@ -2,17 +2,85 @@
 
 use gantry_job::{GitStrategy, Stage, payload::Step};
 
-use crate::{Inputs, PlannedStage, ScriptWork, Sources, StageWork, resolve::Resolved, sources};
+use crate::{
+    Inputs, PlannedStage, ScriptWork, Sources, StageWork, artifacts,
+    cache::{self, Ended},
+    resolve::Resolved,
+    sources,
+};
 
 /// Name of the step whose lines the runner expands (job-lifecycle §2.3).
 const RELEASE_STEP: &str = "release";
 
 /// Whether a stage needs the helper: git, or something to remove from storage that is kept.
 pub(crate) fn need_helper(inputs: &Inputs<'_>, resolved: &Resolved, project_is_kept: bool) -> bool {
-    match inputs.sources {
+    let sources = match inputs.sources {
         Sources::WorkingTree => false,
         Sources::Git => resolved.settings.git_strategy.uses_repository() || project_is_kept,
-    }
+    };
+    sources
+        || before_scripts(inputs, resolved).next().is_some()
+        || after_scripts(inputs, resolved).next().is_some()
+}
+
+/// What the helper fetches once the sources are there.
+fn before_scripts<'a>(
+    inputs: &'a Inputs<'a>,
+    resolved: &'a Resolved,
+) -> impl Iterator<Item = PlannedStage> + 'a {
+    let settings = &resolved.settings;
+    [
+        (
+            Stage::RestoreCache,
+            cache::restore(inputs, resolved),
+            settings.restore_cache_attempts,
+        ),
+        (
+            Stage::DownloadArtifacts,
+            artifacts::download(inputs, resolved),
+            settings.artifact_download_attempts,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(stage, work, attempts)| {
+        Some(PlannedStage {
+            stage,
+            work: work?,
+            attempts,
+        })
+    })
+}
+
+/// What the helper keeps of the job, for each of the two ways the scripts may end.
+fn after_scripts<'a>(
+    inputs: &'a Inputs<'a>,
+    resolved: &'a Resolved,
+) -> impl Iterator<Item = PlannedStage> + 'a {
+    let well = Ended::Well;
+    let badly = Ended::Badly;
+    [
+        (Stage::ArchiveCache, cache::archive(inputs, resolved, well)),
+        (
+            Stage::ArchiveCacheOnFailure,
+            cache::archive(inputs, resolved, badly),
+        ),
+        (
+            Stage::UploadArtifactsOnSuccess,
+            artifacts::upload(inputs, resolved, well),
+        ),
+        (
+            Stage::UploadArtifactsOnFailure,
+            artifacts::upload(inputs, resolved, badly),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(stage, work)| {
+        Some(PlannedStage {
+            stage,
+            work: work?,
+            attempts: 1,
+        })
+    })
 }
 
 pub(crate) fn plan(inputs: &Inputs<'_>, resolved: &Resolved, helper: bool) -> Vec<PlannedStage> {
@@ -28,7 +96,8 @@ pub(crate) fn plan(inputs: &Inputs<'_>, resolved: &Resolved, helper: bool) -> Ve
         (Sources::Git, true) => StageWork::Sources(Box::new(sources::sources(inputs, resolved))),
         (Sources::Git, false) => StageWork::Lines(without_repository(settings.git_strategy)),
     };
-    let cleanup = if helper {
+    // Nothing of a local run is kept.
+    let cleanup = if helper && inputs.sources == Sources::Git {
         StageWork::Cleanup(sources::cleanup(inputs, resolved))
     } else {
         StageWork::Lines(Vec::new())
@@ -51,6 +120,7 @@ pub(crate) fn plan(inputs: &Inputs<'_>, resolved: &Resolved, helper: bool) -> Ve
             attempts: settings.get_sources_attempts,
         },
     ];
+    stages.extend(before_scripts(inputs, resolved));
     let steps = resolved.payload.script_steps();
     stages.extend(steps.map(|step| {
         script(
@@ -66,6 +136,7 @@ pub(crate) fn plan(inputs: &Inputs<'_>, resolved: &Resolved, helper: bool) -> Ve
         };
         stages.push(script(Stage::AfterScript, work));
     }
+    stages.extend(after_scripts(inputs, resolved));
     stages.push(once(Stage::CleanupFileVariables, cleanup));
     stages
 }

@@ -1,9 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use gantry_agent::{CleanupRequest, SourcesRequest};
+use gantry_agent::{
+    ArchiveCacheRequest, CleanupRequest, DownloadArtifactsRequest, RestoreCacheRequest,
+    SourcesRequest, UploadArtifactsRequest,
+};
 use gantry_config::PullPolicy;
 use gantry_container::{ContainerSpec, Labels, LogSpec, NetworkSpec, VolumeSpec};
-use gantry_job::{FeatureFlags, Masks, Stage, Variables};
+use gantry_job::{Cause, FeatureFlags, Masks, Stage, Variables};
 use serde::{Deserialize, Serialize};
 
 /// Everything a job needs, decided before anything is made. Journaled as it is and never computed again for a job that runs.
@@ -60,6 +63,9 @@ pub struct Plan {
     pub native_stop: bool,
     /// `AFTER_SCRIPT_IGNORE_ERRORS`.
     pub after_script_ignore_errors: bool,
+    /// `EXECUTOR_JOB_SECTION_ATTEMPTS`: tries of a stage whose container gets lost.
+    #[serde(default)]
+    pub section_attempts: u32,
     /// Seconds to wait for services; negative: do not wait.
     pub wait_for_services: i64,
 }
@@ -165,6 +171,44 @@ pub enum StageWork {
     Script(ScriptWork),
     /// Deletes file variables and the like, in the helper. Runs after every end, also after timeout, abort and crash.
     Cleanup(CleanupRequest),
+    /// Caches are restored by the helper.
+    RestoreCache(Box<CacheRestore>),
+    /// Artifacts of earlier jobs are fetched by the helper. The variables are put in when the stage begins.
+    DownloadArtifacts(Box<DownloadArtifactsRequest>),
+    /// Caches are saved by the helper.
+    ArchiveCache(Box<CacheArchive>),
+    /// Artifacts are sent by the helper. Variables and times are put in when the stage begins.
+    UploadArtifacts(Box<UploadArtifactsRequest>),
+    /// Nothing: the job asks for what cannot be done, and the stage fails of it.
+    Fails(Cause),
+}
+
+/// Caches to restore. Variables and signed addresses are put in when the stage begins: they hold the job's status and are valid for a
+/// while only.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CacheRestore {
+    /// What the helper is asked.
+    pub request: RestoreCacheRequest,
+    /// Objects in the remote cache, by entry and candidate.
+    pub objects: Vec<Vec<CacheObject>>,
+}
+
+/// Caches to save; see [`CacheRestore`].
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CacheArchive {
+    /// What the helper is asked.
+    pub request: ArchiveCacheRequest,
+    /// Object in the remote cache, by entry.
+    pub objects: Vec<Option<String>>,
+}
+
+/// A cache in the remote cache, if there is a remote one and the key can be kept there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheObject {
+    /// Name.
+    pub object: Option<String>,
+    /// Name by the other scheme (`FF_HASH_CACHE_KEYS`).
+    pub alternate: Option<String>,
 }
 
 /// The user lines of a stage.

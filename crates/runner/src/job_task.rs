@@ -588,6 +588,7 @@ fn executor_job(
         access,
         environment: shared.environment.clone(),
         working_tree: None,
+        caches: shared.caches.get(&open.runner),
         observer: open.observed.executor(),
     }
 }

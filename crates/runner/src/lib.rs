@@ -16,6 +16,7 @@
 //! | `observe` | metrics, status, and who is answered what |
 
 mod adaptive;
+mod caches;
 mod engines;
 mod job_task;
 mod neighbours;

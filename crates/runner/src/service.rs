@@ -152,6 +152,7 @@ async fn serve(options: Options) -> Exit {
         config: config_receiver,
         phase,
         engines: Engines::new(engines, state_id),
+        caches: crate::caches::Caches::default(),
         state,
         environment,
         coordinators: Coordinators::new(product.clone(), calls),

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Phase,
+    caches::Caches,
     engines::Engines,
     observe::Observer,
     slots::{NumberTable, Slots, TakenNumbers},
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) state: StateFolder,
     pub(crate) engines: Engines,
+    pub(crate) caches: Caches,
     pub(crate) environment: Environment,
     pub(crate) coordinators: Coordinators,
     pub(crate) product: Product,

@@ -12,8 +12,7 @@ pub(super) static SECTION: Section = Section {
             Kind::Text,
             "",
             "s3, gcs or azure; empty: local cache only",
-        )
-        .not_yet("there is no remote cache"),
+        ),
         Key::new("Path", Kind::Text, "", "prefix of object names").with("Type"),
         Key::new("Shared", Kind::Bool, "false", "shared by all runners").with("Type"),
         Key::new(
@@ -114,7 +113,7 @@ static GCS: Section = Section {
             "googleapis.com",
             "domain of the API",
         )
-        .with("Type"),
+        .not_yet("only googleapis.com can be signed for"),
     ],
 };
 

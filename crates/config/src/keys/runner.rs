@@ -284,15 +284,13 @@ static ARTIFACT: Section = Section {
             Kind::Duration,
             "1h",
             "limit of a whole upload",
-        )
-        .not_yet("jobs with artifacts are refused"),
+        ),
         Key::new(
             "response_header_timeout",
             Kind::Duration,
             "10m",
             "limit of waiting for GitLab's answer to an upload",
-        )
-        .not_yet("jobs with artifacts are refused"),
+        ),
     ],
 };
 

@@ -207,6 +207,7 @@ impl Bench {
                 docker_config: None,
             },
             working_tree: None,
+            caches: None,
             observer: JobObserver::default(),
         };
         Process {

@@ -5,7 +5,10 @@ use gantry_container::EngineFlavor;
 use gantry_engine::fake::FakeImage;
 use gantry_job::{
     JobPayload, Variable,
-    payload::{GitInfo, Image, JobInfo, PolicyOptions, RunnerInfo, ServerFeatures, Step},
+    payload::{
+        Artifact, Cache, Dependency, DependencyFile, GitInfo, Image, JobInfo, PolicyOptions,
+        RunnerInfo, ServerFeatures, Step,
+    },
 };
 use gantry_plan::{HostFacts, Sources};
 
@@ -123,6 +126,41 @@ impl Setup {
     /// What the helper does in a stage attempt (`get_sources/2`) or stage.
     pub(crate) fn helper(mut self, stage: &str, work: Work) -> Self {
         self.helper.insert(stage.to_owned(), work);
+        self
+    }
+
+    /// A cache to restore, and to save however the job ends.
+    pub(crate) fn cache(mut self) -> Self {
+        self.payload.cache.push(Cache {
+            key: "gems".to_owned(),
+            paths: vec!["vendor".to_owned()],
+            when: "always".to_owned(),
+            ..Cache::default()
+        });
+        self
+    }
+
+    /// Artifacts to upload however the job ends.
+    pub(crate) fn artifacts(mut self) -> Self {
+        self.payload.artifacts.push(Artifact {
+            paths: vec!["dist".to_owned()],
+            when: "always".to_owned(),
+            ..Artifact::default()
+        });
+        self
+    }
+
+    /// Artifacts of an earlier job.
+    pub(crate) fn dependency(mut self) -> Self {
+        self.payload.dependencies.push(Dependency {
+            id: 41,
+            token: "glcbt-64_other-token".into(),
+            name: "build".to_owned(),
+            artifacts_file: DependencyFile {
+                filename: "artifacts.zip".to_owned(),
+                size: 1,
+            },
+        });
         self
     }
 

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod archives;
 mod containers;
 mod durability;
 mod engine;

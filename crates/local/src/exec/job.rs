@@ -110,6 +110,7 @@ impl JobRun {
             environment: self.shared.environment.clone(),
             working_tree: self.planned.with_tree.then(|| self.working_tree(&trace)),
             observer: JobObserver::default(),
+            caches: None,
             trace,
         };
         Ok(Made { job, folder })

@@ -1,4 +1,4 @@
-use gantry_job::payload::{Artifact, Cache, Hook};
+use gantry_job::payload::{Hook, SecretSource};
 use rstest::rstest;
 
 use super::*;
@@ -11,22 +11,13 @@ fn message(fixture: &Fixture, ignores: &[&str]) -> Option<String> {
     .map(|cause| cause.message())
 }
 
-fn cache() -> Cache {
-    Cache {
-        paths: strings(&["vendor"]),
-        ..Cache::default()
-    }
-}
-
 fn demanding() -> Fixture {
     Fixture::new()
         .variable("GIT_SUBMODULE_STRATEGY", "recursive")
         .with(|it| {
-            it.payload.cache = vec![cache(), Cache::default()];
-            it.payload.artifacts = vec![Artifact {
-                untracked: true,
-                ..Artifact::default()
-            }];
+            let secret = ("DB".to_owned(), SecretSource::default());
+            it.payload.secrets = [secret].into();
+            it.payload.run = Some("[{}]".to_owned());
         })
 }
 
@@ -39,20 +30,20 @@ fn a_job_that_asks_for_nothing_new_may_run() {
 fn what_cannot_be_done_is_named_with_place_and_setting() {
     assert_eq!(
         message(&demanding(), &[]).unwrap(),
-        "this version of Gantry does not do `GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\"), `cache` (cache[0]), `artifacts` (artifacts[0], archive); remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
+        "this version of Gantry does not do `secrets` (secret \"DB\"), `run`, `GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\"); remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
     );
 }
 
 #[rstest]
-#[case(&["cache"], &["GIT_SUBMODULE_STRATEGY", "artifacts"])]
-#[case(&["cache", "artifacts", "GIT_SUBMODULE_STRATEGY"], &[])]
-#[case(&["nothing"], &["GIT_SUBMODULE_STRATEGY", "cache", "artifacts"])]
+#[case(&["secrets"], &["GIT_SUBMODULE_STRATEGY", "run"])]
+#[case(&["secrets", "run", "GIT_SUBMODULE_STRATEGY"], &[])]
+#[case(&["nothing"], &["GIT_SUBMODULE_STRATEGY", "secrets", "run"])]
 fn ignored_keywords_refuse_nothing(#[case] ignores: &[&str], #[case] named: &[&str]) {
     let Some(message) = message(&demanding(), ignores) else {
         assert!(named.is_empty());
         return;
     };
-    for keyword in ["cache", "artifacts", "GIT_SUBMODULE_STRATEGY"] {
+    for keyword in ["secrets", "run", "GIT_SUBMODULE_STRATEGY"] {
         assert_eq!(
             message.contains(&format!("`{keyword}`")),
             named.contains(&keyword),
@@ -104,10 +95,10 @@ fn what_is_ignored_is_said_in_the_log_once() {
         it.payload.hooks = vec![hook.clone(), hook];
     });
     let expected = [
+        "`secrets` (secret \"DB\")",
+        "`run`",
         "`hooks` (hook \"pre_get_sources_script\")",
         "`GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\")",
-        "`cache` (cache[0])",
-        "`artifacts` (artifacts[0], archive)",
     ]
     .map(|keyword| {
         format!("This job runs without {keyword}, which this version of Gantry does not do (`ignore_unsupported` in [gantry])")

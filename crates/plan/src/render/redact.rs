@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gantry_agent::SourcesRequest;
+use gantry_agent::{SourcesRequest, TlsFiles};
 use gantry_container::Env;
 use gantry_job::{Masks, Variable, Variables};
 
@@ -37,7 +37,22 @@ pub(super) fn redacted(plan: &Plan) -> Plan {
     for stage in &mut plan.stages {
         match &mut stage.work {
             StageWork::Sources(request) => hidden.in_sources(request),
-            StageWork::Lines(_) | StageWork::Script(_) | StageWork::Cleanup(_) => {}
+            StageWork::DownloadArtifacts(request) => {
+                for dependency in &mut request.dependencies {
+                    dependency.token = MASK.into();
+                }
+                in_tls(&mut request.coordinator.tls);
+            }
+            StageWork::UploadArtifacts(request) => {
+                request.token = MASK.into();
+                in_tls(&mut request.coordinator.tls);
+            }
+            StageWork::Lines(_)
+            | StageWork::Script(_)
+            | StageWork::Cleanup(_)
+            | StageWork::RestoreCache(_)
+            | StageWork::ArchiveCache(_)
+            | StageWork::Fails(_) => {}
         }
     }
     if let Some(config) = &mut plan.credentials.docker_auth_config {
@@ -118,9 +133,13 @@ impl Hidden {
         for file in &mut request.files {
             file.content = MASK.into();
         }
-        if request.tls.key.is_some() {
-            request.tls.key = Some(MASK.into());
-        }
+        in_tls(&mut request.tls);
+    }
+}
+
+fn in_tls(tls: &mut TlsFiles) {
+    if tls.key.is_some() {
+        tls.key = Some(MASK.into());
     }
 }
 

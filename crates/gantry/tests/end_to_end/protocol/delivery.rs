@@ -223,9 +223,10 @@ async fn requests_are_those_of_the_peer() {
     assert_eq!(body["info"]["executor"], "docker");
     assert_eq!(body["info"]["features"]["two_phase_job_commit"], true);
     assert_eq!(body["info"]["features"]["cancel_gracefully"], true);
+    assert_eq!(body["info"]["features"]["cache"], true);
+    assert_eq!(body["info"]["features"]["artifacts"], true);
     // Not done yet, so not claimed.
-    assert_ne!(body["info"]["features"]["cache"], true);
-    assert_ne!(body["info"]["features"]["artifacts"], true);
+    assert_ne!(body["info"]["features"]["native_steps_integration"], true);
     let system_id = std::fs::read_to_string(host.folder().join(".runner_system_id"));
     assert_eq!(body["system_id"], system_id.expect("a system id").trim());
     let last = &job.final_updates()[0].body;

@@ -3,9 +3,6 @@
 use super::*;
 
 #[rstest]
-#[case::cache("/cache", json!([{"key": "k", "paths": ["vendor"]}]), "`cache`")]
-#[case::artifacts("/artifacts", json!([{"paths": ["dist"]}]), "`artifacts`")]
-#[case::dependencies("/dependencies", json!([{"id": 1, "name": "build", "token": "glcbt-of-another-job", "artifacts_file": {"filename": "a.zip", "size": 1}}]), "`dependencies`")]
 #[case::steps("/run", json!("[]"), "`run`")]
 #[case::secrets("/secrets", json!({"PASSWORD": {"vault": {}}}), "`secrets`")]
 #[case::hooks("/hooks", json!([{"name": "pre_get_sources_script", "script": ["true"]}]), "`hooks`")]
