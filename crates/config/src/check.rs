@@ -150,6 +150,17 @@ fn speak_up(key: &'static Key, value: &Value, at: usize, path: &Path<'_>, findin
     findings.warn(kind, at, path.show(), format!("{what}: ignored{why}"));
 }
 
+/// Whether a written value is as good as none, by the rules of reading: `false` is a word, zero and empty are none unless the row
+/// says otherwise.
+pub(crate) fn counts_as_unset(key: &Key, raw: &DeValue<'_>) -> bool {
+    match (value::of(key.kind, raw), key.kind) {
+        (Err(_) | Ok(Value::Bool(_)), _) => false,
+        (Ok(Value::Int(number)), Kind::Count) => number < 1,
+        (Ok(Value::Duration(duration)), _) => !key.zero_counts && duration.0 <= 0,
+        (Ok(value), _) => !key.zero_counts && value.is_nothing(),
+    }
+}
+
 /// The value of a key, or `None` with a problem noted.
 fn typed(
     key: &'static Key,

@@ -47,6 +47,31 @@ pub struct Config {
 }
 
 impl Config {
+    /// Keys in which `new` differs and that a running process does not take over: they take effect at the next start.
+    #[must_use]
+    pub fn waits_for_restart(&self, new: &Self) -> Vec<&'static str> {
+        let (old_own, own) = (&self.gantry, &new.gantry);
+        let changed = [
+            ("listen_address", self.listen_address != new.listen_address),
+            ("gantry.state_dir", old_own.state_dir != own.state_dir),
+            (
+                "gantry.compatible_version",
+                old_own.compatible_version != own.compatible_version,
+            ),
+            (
+                "gantry.compatible_revision",
+                old_own.compatible_revision != own.compatible_revision,
+            ),
+            ("gantry.log_driver", old_own.log_driver != own.log_driver),
+            (
+                "gantry.helper_binary",
+                old_own.helper_binary != own.helper_binary,
+            ),
+        ];
+        let changed = changed.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key).collect()
+    }
+
     /// The entries that can ask for jobs, in file order.
     pub fn usable_runners(&self) -> impl Iterator<Item = &Arc<RunnerConfig>> {
         self.runners.iter().filter(|runner| runner.skip.is_none())

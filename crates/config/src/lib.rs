@@ -4,7 +4,8 @@
 //! clamped as the peer does, placeholders expanded), so that no other crate asks "and if it is not set?" again. What is wrong with
 //! the file is a [`ConfigError`] that names every problem with file, line, column and key; what is odd is a [`Warning`].
 //!
-//! The names, types and defaults of all keys are one table, [`keys`]: checking reads it, and so do flags and their help.
+//! The names, types and defaults of all keys are one table, [`keys`]: checking, [`mod@explain`], flags and their help, and documents
+//! read it.
 //!
 //! [`mod@edit`] changes the file where it lies, and [`flags`] gives the settings of a runner as flags of a command line.
 //!
@@ -20,6 +21,7 @@ pub mod duration;
 pub mod edit;
 mod excerpt;
 mod expand;
+pub mod explain;
 mod findings;
 pub mod flags;
 pub mod keys;
@@ -29,6 +31,7 @@ mod problem;
 mod quantity;
 mod read;
 mod snapshot;
+mod stamp;
 pub mod state_dir;
 pub mod system_id;
 mod token;
@@ -42,4 +45,5 @@ pub use config::{
 pub use load::{Loaded, Placeholders, load, parse};
 pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};
 pub use snapshot::SnapshotError;
+pub use stamp::FileStamp;
 pub use token::short_token;

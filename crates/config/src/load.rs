@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::Utf8Error;
-use std::time::SystemTime;
 use std::{fs, io};
 
 use toml::de::DeTable;
@@ -12,6 +11,7 @@ use crate::config::Config;
 use crate::excerpt::{Lines, Shown};
 use crate::findings::Findings;
 use crate::problem::{ConfigError, ProblemKind, UnknownKey, Warning};
+use crate::stamp::FileStamp;
 use crate::{check, read};
 
 /// What `$VAR` and `${VAR}` in `token` and `url` may refer to: the environment of the process, handed in by its owner. A name that
@@ -27,14 +27,14 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// Keys nobody knows: for a debug note and for `lint`, in file order.
     pub unknown_keys: Vec<UnknownKey>,
-    /// When the file was last written, taken before it was read, so that a change in between is seen by the next check; `None`:
-    /// there is no file (or [`parse`] was used).
-    pub modified: Option<SystemTime>,
+    /// State of the file, taken before it was read, so that a change in between is seen by the next check; `None`: there is no file
+    /// (or [`parse`] was used).
+    pub stamp: Option<FileStamp>,
 }
 
 /// Reads and checks `path`.
 ///
-/// A missing file is an empty configuration with `modified: None` (config-toml §1 "Missing file").
+/// A missing file is an empty configuration with `stamp: None` (config-toml §1 "Missing file").
 ///
 /// # Errors
 /// [`ConfigError::Read`] when the file cannot be read, [`ConfigError::Invalid`] when it is wrong.
@@ -43,8 +43,8 @@ pub fn load(path: &Path, placeholders: &Placeholders) -> Result<Loaded, ConfigEr
         path: path.to_owned(),
         source,
     };
-    let modified = match fs::metadata(path) {
-        Ok(metadata) => metadata.modified().ok(),
+    let stamp = match FileStamp::of(path) {
+        Ok(stamp) => stamp,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
         Err(error) => return Err(read(error)),
     };
@@ -54,7 +54,7 @@ pub fn load(path: &Path, placeholders: &Placeholders) -> Result<Loaded, ConfigEr
         Err(error) => return Err(read(error)),
     };
     let mut loaded = parse(&bytes, path, placeholders)?;
-    loaded.modified = modified;
+    loaded.stamp = Some(stamp);
     Ok(loaded)
 }
 
@@ -96,7 +96,7 @@ pub fn parse(
         config,
         warnings,
         unknown_keys,
-        modified: None,
+        stamp: None,
     })
 }
 

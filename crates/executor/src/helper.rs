@@ -80,6 +80,18 @@ impl From<EngineError> for Broken {
     }
 }
 
+/// Why there is no connection. A word of a proxy before the engine's socket will be the same the next time.
+fn not_connected(error: EngineError) -> Broken {
+    match error {
+        EngineError::Failed {
+            status: 401 | 403, ..
+        } => Broken::Refused(format!(
+            "{error}; a proxy before the engine's socket must allow `exec` (docs/migrate.md)"
+        )),
+        other => other.into(),
+    }
+}
+
 impl Helper {
     /// Creates and starts the helper container, or, with `adopt`, takes the one that an earlier process or try made. `resumed` counts
     /// processes.
@@ -337,7 +349,8 @@ impl Helper {
             .context
             .engine
             .exec(&self.container, &command, None)
-            .await?;
+            .await
+            .map_err(not_connected)?;
         let mut connection = Connection {
             exec: Mutex::new(exec),
             decoder: Decoder::new(),
@@ -476,5 +489,28 @@ fn end_of(
             stage: stage.clone(),
             code,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_refuses_exec_is_not_asked_again() {
+        let failed = |status| {
+            not_connected(EngineError::Failed {
+                what: "exec in container c".to_owned(),
+                status,
+                message: "Forbidden".to_owned(),
+            })
+        };
+        for status in [401, 403] {
+            let Broken::Refused(message) = failed(status) else {
+                panic!("{status} is tried again");
+            };
+            assert!(message.contains("must allow `exec`"), "{message}");
+        }
+        assert!(matches!(failed(500), Broken::Lost(_)));
     }
 }

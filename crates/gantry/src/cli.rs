@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion::CompletionArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs, status::StatusArgs,
+    completion::CompletionArgs, config::ConfigArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs,
+    status::StatusArgs,
 };
 
 /// Runs CI jobs in containers: for a GitLab server, or the `.gitlab-ci.yml` of the folder you are in.
@@ -16,22 +17,36 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// Help of an option that stands for a key of the configuration, in the words of the table of keys.
+pub(crate) fn help_of(key: &str) -> String {
+    let mut help = gantry_config::keys::what(key).to_owned();
+    if let Some(first) = help.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    help + &format!("; wins over `{key}` in the config")
+}
+
 /// What goes to stderr about the program itself.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LoggingArgs {
     /// Log at debug level
     #[arg(long, global = true, env = "RUNNER_DEBUG", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true, hide_possible_values = true)]
     pub(crate) debug: bool,
-    /// Form of log lines; wins over the config
-    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        env = "LOG_FORMAT",
+        value_name = "FORMAT",
+        help = help_of("log_format")
+    )]
     pub(crate) log_format: Option<LogFormatArg>,
-    /// Least level to log; wins over the config
     #[arg(
         short = 'l',
         long,
         global = true,
         env = "LOG_LEVEL",
-        value_name = "LEVEL"
+        value_name = "LEVEL",
+        help = help_of("log_level")
     )]
     pub(crate) log_level: Option<LogLevelArg>,
 }
@@ -76,6 +91,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Show what the running service is doing
     Status(StatusArgs),
+    /// Explain or check the configuration file
+    Config(ConfigArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
 }

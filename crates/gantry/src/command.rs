@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod exec;
 pub(crate) mod plan;
 pub(crate) mod run;
@@ -19,6 +20,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Exec(args) => exec::run(&cli.logging, args),
         Command::Status(args) => status::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Completion(args) => completion::run(&args),
     }
 }

@@ -48,6 +48,17 @@ pub(crate) fn default_config() -> PathBuf {
         .join(".gitlab-runner/config.toml")
 }
 
+/// Where certificates by host name are looked for: the peer's folder, then the one beside a config elsewhere.
+pub(crate) fn certificate_folders(config: &Path) -> Vec<PathBuf> {
+    let default = default_config();
+    let mut folders = vec![default.with_file_name("certs")];
+    let beside = config.with_file_name("certs");
+    if !folders.contains(&beside) {
+        folders.push(beside);
+    }
+    folders
+}
+
 /// The user's home.
 pub(crate) fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)

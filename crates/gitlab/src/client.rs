@@ -19,7 +19,7 @@ use url::{Host, Url};
 use crate::answer::error_message;
 use crate::base_url::{api_base, clean};
 use crate::retry::{self, Answered, Retried, server_wait};
-use crate::tls::{TlsSetup, chain_pem};
+use crate::tls::{self, TlsSetup};
 use crate::{
     CallFailure, CallObserver, CallRecord, ClientError, Endpoint, Product, TlsData, TlsFiles,
 };
@@ -44,6 +44,8 @@ pub struct Connection {
     pub tls: TlsFiles,
     /// `connection_max_age`; `None`: connections may grow old. Default 15 min.
     pub max_age: Option<Duration>,
+    /// `FF_RESOLVE_FULL_TLS_CHAIN`: jobs are told the chain up to the root, though the server leaves parts out.
+    pub full_chain: bool,
     /// What the runner is called in [`CallRecord`]s: its short token. No part of the client's identity.
     pub runner: Arc<str>,
 }
@@ -57,6 +59,7 @@ impl Connection {
             token,
             tls: TlsFiles::default(),
             max_age: Some(Duration::from_secs(15 * 60)),
+            full_chain: false,
             runner: Arc::default(),
         }
     }
@@ -67,6 +70,7 @@ impl Connection {
             && self.token.expose_secret() == other.token.expose_secret()
             && self.tls == other.tls
             && self.max_age == other.max_age
+            && self.full_chain == other.full_chain
     }
 }
 
@@ -144,6 +148,7 @@ pub(crate) struct HttpClient {
     user_agent: HeaderValue,
     files: TlsFiles,
     max_age: Option<Duration>,
+    full_chain: bool,
     runner: Arc<str>,
     roots: Arc<RootCertStore>,
     observer: Option<Arc<dyn CallObserver>>,
@@ -156,7 +161,14 @@ struct State {
     created: Instant,
     stamp: [Option<SystemTime>; 3],
     tls: Arc<TlsSetup>,
-    chain: Option<(Arc<[CertificateDer<'static>]>, Arc<str>)>,
+    chain: Option<KnownChain>,
+}
+
+/// What jobs are told of a chain.
+#[derive(Clone)]
+struct KnownChain {
+    presented: Arc<[CertificateDer<'static>]>,
+    pem: Arc<str>,
 }
 
 impl HttpClient {
@@ -181,6 +193,7 @@ impl HttpClient {
             user_agent,
             files: connection.tls.clone(),
             max_age: connection.max_age,
+            full_chain: connection.full_chain,
             runner: Arc::clone(&connection.runner),
             roots,
             observer,
@@ -312,31 +325,56 @@ impl HttpClient {
     }
 
     /// TLS material for a job that came over this client.
-    pub(crate) fn tls_data(&self) -> TlsData {
+    pub(crate) async fn tls_data(&self) -> TlsData {
         if self.base.scheme() != "https" {
             return TlsData::default();
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = state.tls.identity.clone();
-        let ca_chain = state.tls.ca.clone().or_else(|| {
-            let host = self.base.host_str()?.trim_matches(['[', ']']);
-            let presented = state.tls.verifier.chain_of(host)?;
-            if let Some((of, pem)) = &state.chain
-                && *of == presented
-            {
-                return Some(Arc::clone(pem));
-            }
-            let roots = rustls_native_certs::load_native_certs().certs;
-            let pem: Arc<str> = chain_pem(&presented, &roots).into();
-            state.chain = Some((presented, Arc::clone(&pem)));
-            Some(pem)
-        });
-        let (client_certificate, client_key) = identity.unzip();
+        let (http, setup, known) = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                state.client.clone(),
+                Arc::clone(&state.tls),
+                state.chain.clone(),
+            )
+        };
+        let ca_chain = match &setup.ca {
+            Some(ca) => Some(Arc::clone(ca)),
+            None => self.chain(&http, &setup, known).await,
+        };
+        let (client_certificate, client_key) = setup.identity.clone().unzip();
         TlsData {
             ca_chain,
             client_certificate,
             client_key,
         }
+    }
+
+    /// The chain of the last handshake up to its root, computed once per chain.
+    async fn chain(
+        &self,
+        http: &reqwest::Client,
+        setup: &TlsSetup,
+        known: Option<KnownChain>,
+    ) -> Option<Arc<str>> {
+        let host = self.base.host_str()?.trim_matches(['[', ']']);
+        let presented = setup.verifier.chain_of(host)?;
+        if let Some(known) = known
+            && known.presented == presented
+        {
+            return Some(known.pem);
+        }
+        let roots = rustls_native_certs::load_native_certs().certs;
+        let mut chain = tls::chain(&presented, &roots);
+        if self.full_chain {
+            tls::complete(&mut chain, &roots, http).await;
+        }
+        let pem: Arc<str> = tls::pem(&chain).into();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.chain = Some(KnownChain {
+            presented,
+            pem: Arc::clone(&pem),
+        });
+        Some(pem)
     }
 }
 

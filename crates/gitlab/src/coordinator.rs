@@ -61,6 +61,7 @@ impl Coordinators {
         let observer = self.observer.clone();
         let inner = Arc::new(Inner {
             http: HttpClient::new(connection, &self.product, roots, observer)?,
+            connection: connection.clone(),
             token: connection.token.clone(),
             runner: Arc::clone(&connection.runner),
             last_update: Mutex::default(),
@@ -80,6 +81,7 @@ pub struct Coordinator {
 
 struct Inner {
     http: HttpClient,
+    connection: Connection,
     token: SecretString,
     runner: Arc<str>,
     last_update: Mutex<Option<String>>,
@@ -105,6 +107,12 @@ impl Coordinator {
     /// One call and its answer, whatever it says.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, CallFailure> {
         self.inner.http.call(request).await.result
+    }
+
+    /// Whether [`Coordinators::get`] would give this one for `connection`, as long as somebody holds it.
+    #[must_use]
+    pub fn is_for(&self, connection: &Connection) -> bool {
+        self.inner.connection.same_client(connection)
     }
 
     /// `POST jobs/request`. May take as long as the server holds it (about 50 s), so race it with whatever ends the wait.
@@ -140,7 +148,7 @@ impl Coordinator {
         let answer = match retried.result {
             Ok(response) => {
                 self.remember_last_update(&response.headers);
-                self.job_answer(ENDPOINT, response)
+                self.job_answer(ENDPOINT, response).await
             }
             Err(failure) => JobRequestAnswer::Failed(failure),
         };
@@ -151,7 +159,7 @@ impl Coordinator {
         }
     }
 
-    fn job_answer(&self, endpoint: Endpoint, response: Response) -> JobRequestAnswer {
+    async fn job_answer(&self, endpoint: Endpoint, response: Response) -> JobRequestAnswer {
         match response.status {
             201 if !is_json(&response.headers) => {
                 JobRequestAnswer::Failed(response.wrong_type(endpoint))
@@ -161,7 +169,7 @@ impl Coordinator {
                     job,
                     payload: Payload(response.body),
                     correlation_id: response.correlation_id,
-                    tls: self.inner.http.tls_data(),
+                    tls: self.inner.http.tls_data().await,
                 })),
                 Err(error) => JobRequestAnswer::Unreadable(Box::new(UnreadableJob {
                     credentials: credentials(&response.body),

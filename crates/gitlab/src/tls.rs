@@ -19,9 +19,11 @@ use tracing::error;
 use crate::ClientError;
 
 mod chain;
+mod issuers;
 mod verifier;
 
-pub(crate) use chain::chain_pem;
+pub(crate) use chain::{chain, pem};
+pub(crate) use issuers::complete;
 pub(crate) use verifier::RecordingVerifier;
 
 /// `tls-ca-file`, `tls-cert-file` and `tls-key-file` of a `[[runners]]` entry.
@@ -37,7 +39,7 @@ pub struct TlsFiles {
 
 impl TlsFiles {
     /// Fills what is not set from `<host>.crt`, `<host>.auth.crt` and `<host>.auth.key` in `certs` (the folder of that name in
-    /// the default config folder), as far as they exist. `host` has no port.
+    /// the default config folder, or beside the config), as far as they exist. `host` has no port.
     #[must_use]
     pub fn discover(self, certs: &Path, host: &str) -> Self {
         let found = |suffix: &str| {

@@ -195,7 +195,7 @@ fn report_damaged(shared: &Shared, accepted: &Accepted) {
         .map_err(OpenError::from)
         .and_then(|(runner, origin)| {
             let credentials = JobCredentials::of(&origin.payload, shared.info(&runner));
-            Ok((shared.coordinator(&runner)?, credentials))
+            Ok((shared.coordinator(&runner, None)?, credentials))
         });
     let (coordinator, credentials) = match giver {
         Ok(giver) => giver,
@@ -339,7 +339,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         journal.append(&Record::Resumed).await?;
         progress.add(Record::Resumed);
     }
-    let coordinator = shared.coordinator(&runner)?;
+    let coordinator = shared.coordinator(&runner, None)?;
     let unique_id = runner.unique_id();
     let project = origin.payload.job_info.project_id;
     let running = progress.verdict.is_none();

@@ -7,7 +7,8 @@ use std::{
 
 use gantry_config::RunnerConfig;
 use gantry_gitlab::{
-    CallFailure, HealthSettings, JobRequest, JobRequestAnswer, Poll, RunnerHealth,
+    CallFailure, Coordinator, HealthSettings, JobRequest, JobRequestAnswer, JobRequestReply, Poll,
+    RunnerHealth,
 };
 use gantry_job::{FeatureFlag, FeatureFlags};
 use tokio::{
@@ -21,7 +22,8 @@ use crate::{
     job_task,
     observe::{Doing, Event, Why},
     refuse,
-    shared::Shared,
+    shared::{Counted, Shared},
+    slots::Slot,
 };
 
 /// What a job may need in the state folder: its log up to the usual limit, and its journal.
@@ -91,7 +93,11 @@ fn health_settings(entry: &RunnerConfig) -> HealthSettings {
 pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number: usize) {
     let stopped = shared.phase_is(|phase| !phase.polls());
     tokio::pin!(stopped);
-    let mut entry = runner.entry.clone();
+    let mut asking = Asking {
+        entry: runner.entry.clone(),
+        client: None,
+        number,
+    };
     // However the loop ends.
     let mut ended = Ended {
         shared: &shared,
@@ -99,14 +105,14 @@ pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number:
         config: None,
     };
     loop {
-        let Some(config) = entry.borrow_and_update().clone() else {
+        let Some(config) = asking.entry.borrow_and_update().clone() else {
             return;
         };
         ended.config = Some(Arc::clone(&config));
         let again = tokio::select! {
             biased;
             _ = &mut stopped => return,
-            again = once(&shared, &runner, &config, number) => again,
+            again = once(&shared, &runner, &config, &mut asking) => again,
         };
         match again {
             Again::Now => {}
@@ -117,7 +123,7 @@ pub(crate) async fn poll(shared: Arc<Shared>, runner: Arc<PolledRunner>, number:
                     _ = &mut stopped => return,
                     () = sleep(pause) => {}
                     () = runner.changed.notified() => {}
-                    changed = entry.changed() => if changed.is_err() { return },
+                    () = changed(&mut asking.entry) => {}
                 }
             }
         }
@@ -149,6 +155,23 @@ fn tell(shared: &Shared, runner: &RunnerConfig, number: usize, doing: Doing) {
     });
 }
 
+/// What one loop keeps between its requests.
+struct Asking {
+    entry: watch::Receiver<Option<Arc<RunnerConfig>>>,
+    /// Held, so that the next request goes over the same connection and echoes the server's last word.
+    client: Option<Coordinator>,
+    /// Of the loops of one entry, from 0.
+    number: usize,
+}
+
+/// Resolves when the entry is another one, or gone.
+async fn changed(entry: &mut watch::Receiver<Option<Arc<RunnerConfig>>>) {
+    if entry.changed().await.is_err() {
+        // The service is at its end.
+        std::future::pending::<()>().await;
+    }
+}
+
 enum Again {
     Now,
     After(Duration, Why),
@@ -159,9 +182,10 @@ async fn once(
     shared: &Arc<Shared>,
     runner: &PolledRunner,
     config: &Arc<RunnerConfig>,
-    number: usize,
+    asking: &mut Asking,
 ) -> Again {
     let interval = shared.config.borrow().check_interval;
+    let number = asking.number;
     if number >= allowed_requests(runner, config) {
         return Again::After(interval, Why::HeldBack);
     }
@@ -179,23 +203,15 @@ async fn once(
         }
         Poll::NotFor(rest) => return Again::After(rest, Why::Unhealthy),
     }
-    let unique_id = config.unique_id();
-    let counted = loop {
-        // Registered before the look, so that no change is missed.
-        let changed = shared.counts.changed();
-        match shared.counts.try_add(&unique_id, config.limit) {
-            Some(counted) => break counted,
-            None => {
-                tell(shared, config, number, Doing::WaitingForLimit);
-                changed.await;
-            }
-        }
+    // A wait of any length: what is asked for in the end is asked for by the entry as it is then.
+    let (counted, slot) = tokio::select! {
+        biased;
+        () = changed(&mut asking.entry) => return Again::Now,
+        permits = permits(shared, config, number) => permits,
     };
-    tell(shared, config, number, Doing::WaitingForSlot);
-    let slot = shared.slots.take().await;
     shared.observer.tell(&Event::SlotWaited(slot.waited()));
-    let coordinator = match shared.coordinator(config) {
-        Ok(coordinator) => coordinator,
+    let coordinator = match shared.coordinator(config, asking.client.as_ref()) {
+        Ok(coordinator) => asking.client.insert(coordinator).clone(),
         Err(error) => {
             error!(runner = config.short_token(), %error, "Checking for jobs... client error");
             unhealthy(shared, runner, config);
@@ -211,7 +227,10 @@ async fn once(
         session: None,
     };
     tell(shared, config, number, Doing::Requesting);
-    let reply = coordinator.request_job(&request).await;
+    let (reply, slot) = ask(shared, &coordinator, &request, slot, &mut asking.entry).await;
+    // A job is run by the settings of now, not by those of when it was asked for.
+    let newest = asking.entry.borrow_and_update().clone();
+    let config = newest.as_ref().unwrap_or(config);
     let brought = match (&reply.answer, reply.throttled) {
         (_, true) => Brought::Throttled,
         (JobRequestAnswer::Job(_) | JobRequestAnswer::Unreadable(_), false) => Brought::Job,
@@ -258,6 +277,51 @@ async fn once(
             Again::After(interval, Why::Interval)
         }
     }
+}
+
+/// Asks. The server may hold the request for a while, and then give a job, which is run. Of an entry that is gone meanwhile, that
+/// does not keep others from asking: its slot is free until a job comes.
+async fn ask(
+    shared: &Shared,
+    coordinator: &Coordinator,
+    request: &JobRequest,
+    slot: Slot,
+    entry: &mut watch::Receiver<Option<Arc<RunnerConfig>>>,
+) -> (JobRequestReply, Slot) {
+    let mut slot = Some(slot);
+    let requesting = coordinator.request_job(request);
+    tokio::pin!(requesting);
+    loop {
+        tokio::select! {
+            biased;
+            reply = &mut requesting => {
+                return (reply, slot.unwrap_or_else(|| shared.slots.take_over()));
+            }
+            () = changed(entry) => {
+                if entry.borrow().is_none() {
+                    slot = None;
+                }
+            }
+        }
+    }
+}
+
+/// The right to ask: below `limit` of the runner, and a slot of the process.
+async fn permits(shared: &Shared, config: &RunnerConfig, number: usize) -> (Counted, Slot) {
+    let unique_id = config.unique_id();
+    let counted = loop {
+        // Registered before the look, so that no change is missed.
+        let changed = shared.counts.changed();
+        match shared.counts.try_add(&unique_id, config.limit) {
+            Some(counted) => break counted,
+            None => {
+                tell(shared, config, number, Doing::WaitingForLimit);
+                changed.await;
+            }
+        }
+    };
+    tell(shared, config, number, Doing::WaitingForSlot);
+    (counted, shared.slots.take().await)
 }
 
 /// Says so once, and once that it is over.

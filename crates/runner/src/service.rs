@@ -1,14 +1,9 @@
 //! The service: brings all parts together and leads them through the life of the process.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use gantry_config::{Config, ConfigError, Loaded, OnStop, RunnerConfig};
+use gantry_config::{Config, ConfigError, FileStamp, Loaded, OnStop, RunnerConfig};
 use gantry_executor::Environment;
 use gantry_gitlab::{CallObserver, Coordinators, Product, UploadBudget};
 use gantry_journal::StateFolder;
@@ -45,8 +40,11 @@ pub trait ReadConfig: Send + Sync + 'static {
     /// # Errors
     /// What is wrong with it.
     fn load(&self) -> Result<Loaded, ConfigError>;
-    /// Time of its last change; `None` when there is none.
-    fn modified(&self) -> Option<SystemTime>;
+    /// State of the file now; another one than that of the last load means that it is read again.
+    ///
+    /// # Errors
+    /// There is no file, or it cannot be looked at.
+    fn stamp(&self) -> io::Result<FileStamp>;
 }
 
 /// What the service is made of.
@@ -65,8 +63,8 @@ pub struct Options {
     pub product: Product,
     /// Facts of the host.
     pub host: HostFacts,
-    /// Folder of certificates by host name.
-    pub certs: Option<PathBuf>,
+    /// Folders of certificates by host name; the first that has one counts.
+    pub certs: Vec<PathBuf>,
     /// `--on-stop`; wins over the config.
     pub on_stop: Option<OnStop>,
     /// Signals, as they come.
@@ -136,7 +134,7 @@ async fn serve(options: Options) -> Exit {
         on_reload,
     } = options;
     let config = Arc::new(loaded.config);
-    let modified = loaded.modified;
+    let stamp = loaded.stamp;
     let (config_sender, config_receiver) = watch::channel(Arc::clone(&config));
     let (phase_sender, phase) = watch::channel(Phase::Running);
     let state_id = state.id().to_owned();
@@ -180,7 +178,9 @@ async fn serve(options: Options) -> Exit {
     let mut reload = Reload {
         observer: Arc::clone(&observer),
         reader,
-        modified,
+        stamp,
+        lost: stamp.is_none(),
+        active: Arc::clone(&config),
         sender: config_sender,
         on_reload,
     };
@@ -328,7 +328,11 @@ fn announce(phase: Phase, signal: Signal) {
 struct Reload {
     observer: Arc<Observer>,
     reader: Arc<dyn ReadConfig>,
-    modified: Option<SystemTime>,
+    /// Of the file when it was read last, well or not.
+    stamp: Option<FileStamp>,
+    /// That the file cannot be looked at has been said.
+    lost: bool,
+    active: Arc<Config>,
     sender: watch::Sender<Arc<Config>>,
     on_reload: Box<dyn Fn(&Config) + Send + Sync>,
 }
@@ -340,40 +344,61 @@ enum Reloaded {
 }
 
 impl Reload {
-    fn is_due(&self) -> bool {
-        let modified = self.reader.modified();
-        modified.is_some() && modified != self.modified
+    /// Whether the file is another than the one read last. That it cannot be looked at is said once.
+    fn is_due(&mut self) -> bool {
+        match self.reader.stamp() {
+            Ok(stamp) => {
+                self.lost = false;
+                self.stamp != Some(stamp)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.lost, true) {
+                    error!(%error, "Failed to load config stat; the last configuration stays active");
+                }
+                false
+            }
+        }
     }
 
     /// Loads; a broken file leaves the old configuration active and is not read again until it changes.
     fn load(&mut self) -> Reloaded {
-        self.modified = self.reader.modified();
-        match self.reader.load() {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    warn!("{warning}");
-                }
-                let config = Arc::new(loaded.config);
-                (self.on_reload)(&config);
-                self.sender.send_replace(Arc::clone(&config));
-                self.observer.tell(&Event::ConfigLoaded(&config));
-                info!(
-                    runners = config.runners.len(),
-                    concurrent = config.concurrent,
-                    "Configuration loaded"
-                );
-                Reloaded::Changed(config)
+        let stamp = self.reader.stamp().ok();
+        let loaded = match self.reader.load() {
+            // At start a missing file is an empty one; here it would take all runners away by a slip.
+            Ok(loaded) if loaded.stamp.is_none() && self.stamp.is_some() => {
+                error!("the configuration file is gone; the old configuration stays active");
+                return Reloaded::Kept;
             }
-            Err(error) if error.ends_the_process() => {
-                error!(%error, "the configuration cannot be run");
-                Reloaded::Fatal
-            }
+            Ok(loaded) => loaded,
             Err(error) => {
                 self.observer.tell(&Event::ConfigRefused);
+                self.stamp = stamp.or(self.stamp);
+                if error.ends_the_process() {
+                    error!(%error, "the configuration cannot be run");
+                    return Reloaded::Fatal;
+                }
                 error!(%error, "the changed configuration is not used; the old one stays active");
-                Reloaded::Kept
+                return Reloaded::Kept;
             }
+        };
+        self.stamp = loaded.stamp;
+        for warning in &loaded.warnings {
+            warn!("{warning}");
         }
+        let config = Arc::new(loaded.config);
+        for key in self.active.waits_for_restart(&config) {
+            warn!(key, "changed, but takes effect at the next start");
+        }
+        (self.on_reload)(&config);
+        self.active = Arc::clone(&config);
+        self.sender.send_replace(Arc::clone(&config));
+        self.observer.tell(&Event::ConfigLoaded(&config));
+        info!(
+            runners = config.runners.len(),
+            concurrent = config.concurrent,
+            "Configuration loaded"
+        );
+        Reloaded::Changed(config)
     }
 }
 

@@ -11,6 +11,7 @@ use gantry_executor::Environment;
 use gantry_gitlab::{
     ClientError, Connection, Coordinator, Coordinators, Product, RunnerInfo, TlsFiles, UploadBudget,
 };
+use gantry_job::{FeatureFlag, FeatureFlags};
 use gantry_journal::StateFolder;
 use gantry_plan::HostFacts;
 use tokio::sync::watch;
@@ -34,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) coordinators: Coordinators,
     pub(crate) product: Product,
     pub(crate) host: HostFacts,
-    pub(crate) certs: Option<std::path::PathBuf>,
+    pub(crate) certs: Vec<std::path::PathBuf>,
     pub(crate) slots: Slots,
     pub(crate) numbers: NumberTable,
     pub(crate) counts: RunnerCounts,
@@ -46,24 +47,39 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The client of a runner entry.
-    pub(crate) fn coordinator(&self, runner: &RunnerConfig) -> Result<Coordinator, ClientError> {
+    /// The client of a runner entry: `held`, if that is still it.
+    ///
+    /// Who asks again and again holds it in between. It has the connections, and the server's word on its queue, without which no
+    /// request is held.
+    pub(crate) fn coordinator(
+        &self,
+        runner: &RunnerConfig,
+        held: Option<&Coordinator>,
+    ) -> Result<Coordinator, ClientError> {
         let tls = TlsFiles {
             ca_file: runner.tls_ca_file.clone(),
             cert_file: runner.tls_cert_file.clone(),
             key_file: runner.tls_key_file.clone(),
         };
-        let tls = match (&self.certs, host_of(&runner.url)) {
-            (Some(certs), Some(host)) => tls.discover(certs, host),
-            _ => tls,
+        let tls = match host_of(&runner.url) {
+            Some(host) => self
+                .certs
+                .iter()
+                .fold(tls, |tls, certs| tls.discover(certs, host)),
+            None => tls,
         };
+        let flags = FeatureFlags::of_runner(&runner.feature_flags);
         let connection = Connection {
             tls,
             max_age: self.config.borrow().connection_max_age,
+            full_chain: flags.is_on(FeatureFlag::ResolveFullTlsChain),
             runner: runner.short_token().into(),
             ..Connection::new(runner.url.clone(), runner.token.clone())
         };
-        self.coordinators.get(&connection)
+        match held {
+            Some(held) if held.is_for(&connection) => Ok(held.clone()),
+            _ => self.coordinators.get(&connection),
+        }
     }
 
     /// The `info` block of a runner entry.

@@ -1,8 +1,8 @@
 //! Certificates made on the spot: an authority, servers and clients it vouches for.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 /// A certificate authority that nobody trusts until told to.
@@ -42,8 +42,22 @@ impl TestCa {
     /// If the key cannot be made.
     #[must_use]
     pub fn sub_authority(&self, name: &str) -> Self {
+        self.vouch_for(authority(name))
+    }
+
+    /// The same, and its certificate says under which URL (of at most 100 bytes) this one's certificate is found.
+    ///
+    /// # Panics
+    /// If the key cannot be made.
+    #[must_use]
+    pub fn sub_authority_with_url(&self, name: &str, url: &str) -> Self {
+        let mut params = authority(name);
+        params.custom_extensions.push(issuer_at(url));
+        self.vouch_for(params)
+    }
+
+    fn vouch_for(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().expect("a key for the authority");
-        let params = authority(name);
         let certificate = params.signed_by(&key, &self.issuer).expect("an authority");
         Self {
             pem: certificate.pem(),
@@ -112,6 +126,18 @@ impl Identity {
             key: key.serialize_pem(),
         }
     }
+}
+
+/// Authority information access with one `caIssuers` address, DER by hand: all lengths fit in one byte.
+fn issuer_at(url: &str) -> CustomExtension {
+    let length = |length: usize| u8::try_from(length).expect("a short URL");
+    let method = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
+    let inner = length(method.len() + 2 + url.len());
+    let mut der = vec![0x30, inner + 2, 0x30, inner];
+    der.extend_from_slice(&method);
+    der.extend_from_slice(&[0x86, length(url.len())]);
+    der.extend_from_slice(url.as_bytes());
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], der)
 }
 
 fn authority(name: &str) -> CertificateParams {

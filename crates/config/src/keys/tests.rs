@@ -1,4 +1,4 @@
-use super::{Key, Kind, ROOT, Section, Support};
+use super::{Key, Kind, ROOT, Reload, Section, Support, all};
 use crate::{Placeholders, parse};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -109,4 +109,23 @@ fn defaults_written_out_load_without_a_word() {
     assert_eq!(loaded.unknown_keys, []);
     let said = format!("{:?}", loaded.config.runners[0].docker);
     assert!(said.contains("pull_policy: [Always]"), "{said}");
+}
+
+#[test]
+fn what_takes_effect_at_the_next_start_is_marked_and_noticed() {
+    let text = "listen_address = ':9252'\n[gantry]\nstate_dir = 'a'\ncompatible_version = '18.0.0'\n\
+                compatible_revision = 'b'\nlog_driver = 'local'\nhelper_binary = { arm64 = 'c' }\n";
+    let parse = |text: &str| parse(text, Path::new("config.toml"), &Placeholders::new()).unwrap();
+    let (old, new) = (parse("").config, parse(text).config);
+    let mut noticed = old.waits_for_restart(&new);
+    assert_eq!(old.waits_for_restart(&old), Vec::<&str>::new());
+    let mut marked: Vec<_> = all()
+        .into_iter()
+        .filter(|(_, key)| key.reload == Reload::Restart)
+        .map(|(section, key)| section.path_of(key))
+        .filter(|path| !path.starts_with("session_server."))
+        .collect();
+    noticed.sort_unstable();
+    marked.sort();
+    assert_eq!(noticed, marked);
 }

@@ -7,6 +7,7 @@ mod warnings;
 use super::{Loaded, Placeholders, load, parse};
 use crate::config::Config;
 use crate::problem::ConfigError;
+use crate::stamp::FileStamp;
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -73,7 +74,7 @@ fn a_missing_file_is_an_empty_configuration() {
         (
             loaded.config.concurrent,
             loaded.config.runners.len(),
-            loaded.modified
+            loaded.stamp
         ),
         (1, 0, None)
     );
@@ -86,16 +87,13 @@ fn an_empty_file_is_an_empty_configuration() {
 }
 
 #[test]
-fn a_file_is_read_with_its_time_of_change() {
+fn a_file_is_read_with_its_stamp() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
     fs::write(&path, MINIMAL).unwrap();
     let loaded = load(&path, &Placeholders::new()).unwrap();
     assert_eq!(loaded.config.concurrent, 4);
-    assert_eq!(
-        loaded.modified,
-        fs::metadata(&path).unwrap().modified().ok()
-    );
+    assert_eq!(loaded.stamp, FileStamp::of(&path).ok());
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode, CliError> {
     let path = args.config.clone().unwrap_or_else(host::default_config);
     let loaded = gantry_config::load(&path, &host::placeholders())
         .map_err(|error| CliError::new(error.to_string()))?;
-    if loaded.modified.is_none() {
+    if loaded.stamp.is_none() {
         return Err(CliError::new(format!("{} does not exist", path.display()))
             .hint("name the configuration file with -c FILE"));
     }

@@ -2,11 +2,13 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use clap::ValueEnum;
-use gantry_config::{Config, ConfigError, Loaded, OnStop, Placeholders, state_dir, system_id};
+use gantry_config::{
+    Config, ConfigError, FileStamp, Loaded, OnStop, Placeholders, state_dir, system_id,
+};
 use gantry_journal::StateFolder;
 use gantry_runner::{About, Exit, ListenAddress, Listeners, Options, ReadConfig, Signal};
 use tokio::{
@@ -16,7 +18,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    cli::LoggingArgs,
+    cli::{LoggingArgs, help_of},
     error::CliError,
     host::{self, RealEngines},
     logging,
@@ -31,8 +33,7 @@ pub(crate) struct RunArgs {
     /// Folder to work in
     #[arg(short = 'd', long, value_name = "DIR")]
     working_directory: Option<PathBuf>,
-    /// What SIGTERM and SIGINT do with running jobs; wins over `on_stop` in the config
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help = help_of("gantry.on_stop"))]
     on_stop: Option<OnStopArg>,
     /// Accepted for GitLab Runner's scripts; service management has no use for it here
     #[arg(short = 'n', long, value_name = "NAME", hide = true)]
@@ -40,8 +41,12 @@ pub(crate) struct RunArgs {
     /// Accepted for GitLab Runner's scripts; the Docker executor has no use for it
     #[arg(short = 'u', long, value_name = "USER", hide = true)]
     user: Option<String>,
-    /// Address of the metrics endpoint (host:port); wins over `listen_address` in the config
-    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        help = help_of("listen_address")
+    )]
     listen_address: Option<String>,
     /// Accepted for GitLab Runner's scripts; the log goes to stderr
     #[arg(long, hide = true)]
@@ -136,9 +141,7 @@ async fn serve(
             known.id.as_str().to_owned(),
             state.id().to_owned(),
         ),
-        certs: host::default_config()
-            .parent()
-            .map(|folder| folder.join("certs")),
+        certs: host::certificate_folders(&path),
         on_stop: args.on_stop.map(|what| match what {
             OnStopArg::Stop => OnStop::Stop,
             OnStopArg::Detach => OnStop::Detach,
@@ -226,7 +229,7 @@ fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
             "unknown key in the configuration"
         );
     }
-    if loaded.modified.is_none() {
+    if loaded.stamp.is_none() {
         warn!("{} does not exist; waiting for it", path.display());
     }
     if args.syslog {
@@ -268,7 +271,7 @@ impl ReadConfig for File {
         gantry_config::load(&self.path, &self.placeholders)
     }
 
-    fn modified(&self) -> Option<SystemTime> {
-        std::fs::metadata(&self.path).ok()?.modified().ok()
+    fn stamp(&self) -> std::io::Result<FileStamp> {
+        FileStamp::of(&self.path)
     }
 }

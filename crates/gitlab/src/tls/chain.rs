@@ -5,51 +5,65 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
-/// The presented certificates from the leaf on, each followed by its issuer, then the root from `roots`; PEM, no line break at
-/// the end. Presented certificates that issue nothing are left out, as the peer's verified chain leaves them out.
-pub(crate) fn chain_pem<'a>(
-    presented: &[CertificateDer<'_>],
-    roots: impl IntoIterator<Item = &'a CertificateDer<'a>>,
-) -> String {
-    let mut pem = String::new();
-    let Some((leaf, mut rest)) = presented
-        .split_first()
-        .map(|(leaf, rest)| (leaf, rest.iter().collect::<Vec<_>>()))
-    else {
-        return pem;
+/// The presented certificates from the leaf on, each followed by its issuer, then the root from `roots`. Presented certificates
+/// that issue nothing are left out, as the peer's verified chain leaves them out.
+pub(crate) fn chain(
+    presented: &[CertificateDer<'static>],
+    roots: &[CertificateDer<'static>],
+) -> Vec<CertificateDer<'static>> {
+    let Some((leaf, rest)) = presented.split_first() else {
+        return Vec::new();
     };
-    push_pem(&mut pem, leaf);
-    let mut names = Names::of(leaf);
-    while let Some(Names { subject, issuer }) = &names {
-        if subject == issuer {
-            return pem;
+    let mut rest: Vec<_> = rest.iter().collect();
+    let mut chain = vec![leaf.clone()];
+    let mut last = leaf;
+    while let Some(names) = Names::of(last) {
+        if names.is_self_issued() {
+            return chain;
         }
         let next = rest.iter().position(|certificate| {
-            Names::of(certificate).is_some_and(|names| names.subject == *issuer)
+            Names::of(certificate).is_some_and(|next| next.subject == names.issuer)
         });
         let Some(next) = next else { break };
-        let certificate = rest.swap_remove(next);
-        push_pem(&mut pem, certificate);
-        names = Names::of(certificate);
+        last = rest.swap_remove(next);
+        chain.push(last.clone());
     }
-    let root = names.and_then(|names| {
-        roots.into_iter().find(|root| {
-            anchor_from_trusted_cert(root).is_ok_and(|anchor| *anchor.subject == *names.issuer)
-        })
+    chain.extend(root_of(last, roots));
+    chain
+}
+
+/// The certificate of `roots` that `certificate` names as its issuer.
+pub(super) fn root_of(
+    certificate: &CertificateDer<'_>,
+    roots: &[CertificateDer<'static>],
+) -> Option<CertificateDer<'static>> {
+    let names = Names::of(certificate).filter(|names| !names.is_self_issued())?;
+    let root = roots.iter().find(|root| {
+        anchor_from_trusted_cert(root).is_ok_and(|anchor| *anchor.subject == *names.issuer)
     });
-    if let Some(root) = root {
-        push_pem(&mut pem, root);
+    root.cloned()
+}
+
+/// Certificates as PEM, no line break at the end.
+pub(crate) fn pem(certificates: &[CertificateDer<'_>]) -> String {
+    let mut pem = String::new();
+    for certificate in certificates {
+        push_pem(&mut pem, certificate);
     }
     pem
 }
 
-struct Names {
+pub(super) struct Names {
     subject: Vec<u8>,
     issuer: Vec<u8>,
 }
 
 impl Names {
-    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+    pub(super) fn is_self_issued(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let parsed = EndEntityCert::try_from(certificate).ok()?;
         Some(Self {
             subject: parsed.subject().to_vec(),
@@ -80,6 +94,13 @@ mod tests {
     use rustls::pki_types::pem::PemObject as _;
 
     use super::*;
+
+    fn chain_pem(
+        presented: &[CertificateDer<'static>],
+        roots: &[CertificateDer<'static>],
+    ) -> String {
+        pem(&chain(presented, roots))
+    }
 
     fn der(pem: &str) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
