@@ -11,7 +11,7 @@ mod runner;
 
 pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
 pub use docker::{DockerConfig, PullPolicy};
-pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, OnStop};
+pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, Naming, OnStop};
 pub use log::{LogFormat, LogLevel};
 pub use runner::{CustomBuildDir, Environment, Executor, RunnerConfig, Skip};
 

@@ -40,7 +40,7 @@ mod tree;
 pub use config::{
     AzureCacheConfig, COMPATIBLE_VERSION, CacheConfig, Config, CustomBuildDir, DockerConfig,
     Environment, Executor, GantryConfig, GcsCacheConfig, IgnoreUnsupported, LogDriver, LogFormat,
-    LogLevel, OnStop, PullPolicy, RunnerConfig, S3CacheConfig, Skip,
+    LogLevel, Naming, OnStop, PullPolicy, RunnerConfig, S3CacheConfig, Skip,
 };
 pub use load::{Loaded, Placeholders, load, parse};
 pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    Config, GantryConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, OnStop,
+    Config, GantryConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, Naming, OnStop,
 };
 use crate::duration::GoDuration;
 use crate::excerpt::{Lines, Shown};
@@ -100,6 +100,7 @@ fn gantry(tree: &Tree) -> GantryConfig {
         link_variables: tree
             .bool("link_variables")
             .unwrap_or(default.link_variables),
+        naming: Naming::from_name(tree.string("naming")).unwrap_or_default(),
         helper_binary: tree
             .texts("helper_binary")
             .into_iter()

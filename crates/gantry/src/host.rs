@@ -102,6 +102,7 @@ pub(crate) fn facts(gantry: &GantryConfig, system_id: String, state_id: String) 
         helper_image: HELPER_IMAGE.to_owned(),
         log_driver: gantry.log_driver,
         link_variables: gantry.link_variables,
+        naming: gantry.naming,
     }
 }
 

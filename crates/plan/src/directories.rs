@@ -1,5 +1,6 @@
 //! Where sources and temporary files are inside the containers (job-lifecycle §4.1, docker-executor §4.4).
 
+use gantry_config::Naming;
 use gantry_container::{VolumeDefinition, clean_path, is_below};
 use gantry_job::{Cause, GitStrategy, JobPayload, JobSettings};
 
@@ -57,7 +58,7 @@ pub(crate) fn project_dir(
     let slug = project_slug(inputs.payload);
     let own = if shared {
         let n = inputs.numbers.concurrent_project;
-        format!("{}/{n}/{slug}", runner.short_token())
+        format!("{}/{n}/{slug}", shown_token(inputs))
     } else {
         slug
     };
@@ -66,6 +67,18 @@ pub(crate) fn project_dir(
         GitStrategy::Fetch | GitStrategy::Clone | GitStrategy::None => "",
     };
     Ok(clean_path(&format!("{builds}/{own}{suffix}")))
+}
+
+/// The runner's token in names that the page describes: its first 8 letters there, 9 in GitLab Runner 19.4.
+pub(crate) fn shown_token<'a>(inputs: &Inputs<'a>) -> &'a str {
+    let short = inputs.runner.short_token();
+    match inputs.host.naming {
+        Naming::Documented => short
+            .char_indices()
+            .nth(8)
+            .map_or(short, |(end, _)| &short[..end]),
+        Naming::Compatible => short,
+    }
 }
 
 /// Also the folder of the project's caches. Path of the repository URL without `.git`; `project-<id>` where there is none that can be used.

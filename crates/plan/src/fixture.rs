@@ -79,6 +79,7 @@ impl Fixture {
                 helper_image: "gantry/helper:1".to_owned(),
                 log_driver: LogDriver::Auto,
                 link_variables: true,
+                naming: gantry_config::Naming::default(),
             },
             engine: EngineFacts {
                 flavor: EngineFlavor::Docker,

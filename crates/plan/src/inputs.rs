@@ -1,4 +1,4 @@
-use gantry_config::{LogDriver, RunnerConfig};
+use gantry_config::{LogDriver, Naming, RunnerConfig};
 use gantry_container::EngineFacts;
 use gantry_job::{JobPayload, TlsFiles};
 
@@ -46,6 +46,8 @@ pub struct HostFacts {
     pub log_driver: LogDriver,
     /// `[gantry] link_variables`.
     pub link_variables: bool,
+    /// `[gantry] naming`.
+    pub naming: Naming,
 }
 
 /// Numbers that tell this job from others that run.

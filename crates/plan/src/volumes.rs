@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use gantry_config::Naming;
 use gantry_container::{
-    Destinations, Labels, VolumeDefinition, VolumeError, VolumeSpec, clean_path, is_below,
+    Destinations, Labels, VolumeDefinition, VolumeError, VolumeSpec, clean_path, is_below, rfc1123,
 };
 use gantry_job::{Cause, GitStrategy};
 use md5::{Digest as _, Md5};
@@ -11,7 +12,9 @@ use secrecy::ExposeSecret as _;
 use sha2::Sha256;
 
 use crate::{
-    Inputs, PlannedVolume, STATE_LABEL, Sources, labels,
+    Inputs, PlannedVolume, STATE_LABEL, Sources,
+    directories::shown_token,
+    labels,
     resolve::{Resolved, configuration},
 };
 
@@ -135,14 +138,23 @@ impl Mounts<'_> {
     }
 }
 
-/// `Q`: stable per runner, machine, project and slot (docker-executor §2.1).
+/// What volumes that are kept are named after: stable per runner, project and slot. As the page has it, or `Q`, which also has the
+/// machine in it (docker-executor §2.1).
 fn reusable_name(inputs: &Inputs<'_>) -> String {
+    let project = inputs.payload.job_info.project_id;
+    let number = inputs.numbers.concurrent_project;
+    if inputs.host.naming == Naming::Documented {
+        return rfc1123(&format!(
+            "runner-{}-project-{project}-concurrent-{number}",
+            shown_token(inputs)
+        ));
+    }
     let text = format!(
         "{}-{}-{}-{}",
         inputs.runner.token.expose_secret(),
         inputs.host.system_id,
-        inputs.payload.job_info.project_id,
-        inputs.numbers.concurrent_project
+        project,
+        number
     );
     format!("runner-{}", hex(&Sha256::digest(text.as_bytes())[..16]))
 }

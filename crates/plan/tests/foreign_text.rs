@@ -166,6 +166,7 @@ fn host() -> HostFacts {
         helper_image: "gantry/helper:1".to_owned(),
         log_driver: LogDriver::Auto,
         link_variables: true,
+        naming: gantry_config::Naming::default(),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct GantryConfig {
     pub log_driver: LogDriver,
     /// `link_variables`: whether build containers get the variables of services as legacy container links gave them.
     pub link_variables: bool,
+    /// `naming`: names of cache volumes and of paths below a shared builds directory.
+    pub naming: Naming,
     /// `[gantry.helper_binary]`: architecture of the engine (`arm64`, `amd64` …) → a `gantry-helper` for it, where the one that is
     /// built in does not fit.
     pub helper_binary: BTreeMap<String, PathBuf>,
@@ -43,6 +45,7 @@ impl Default for GantryConfig {
             compatible_revision: None,
             log_driver: LogDriver::default(),
             link_variables: true,
+            naming: Naming::default(),
             helper_binary: BTreeMap::new(),
         }
     }
@@ -66,6 +69,31 @@ impl OnStop {
         match name {
             "stop" => Some(Self::Stop),
             "detach" => Some(Self::Detach),
+            _ => None,
+        }
+    }
+}
+
+/// `naming`: where the documented names and those of GitLab Runner since 18.4 differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Naming {
+    /// `runner-<8 letters>-project-<id>-concurrent-<n>-cache-<md5>`, `/builds/<8 letters>/…` (page, "Configure directories for the
+    /// container build and cache").
+    #[default]
+    Documented,
+    /// `runner-<hash>-cache-<md5>`, `/builds/<9 letters>/…` (docker-executor §4.3, §4.4): volumes and builds directories of a host
+    /// that moves over stay in use.
+    Compatible,
+}
+
+impl Naming {
+    /// Reads the setting; `None` when it is neither.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "documented" => Some(Self::Documented),
+            "compatible" => Some(Self::Compatible),
             _ => None,
         }
     }

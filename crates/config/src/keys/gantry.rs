@@ -54,6 +54,12 @@ pub(super) static SECTION: Section = Section {
             "share the variables of services with the job as container links did (<ALIAS>_PORT, <ALIAS>_ENV_…); not with a network per job",
         ),
         Key::new(
+            "naming",
+            Kind::OneOf(&["documented", "compatible"]),
+            "documented",
+            "names of cache volumes and of paths below a shared builds directory: as the Docker executor's page documents them, or as compatible_version has them, to take over what it left on a host",
+        ),
+        Key::new(
             "helper_binary",
             Kind::Texts,
             "",

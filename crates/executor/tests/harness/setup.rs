@@ -264,6 +264,7 @@ impl Setup {
             helper_image: HELPER_IMAGE.to_owned(),
             log_driver: LogDriver::Auto,
             link_variables: true,
+            naming: gantry_config::Naming::default(),
         }
     }
 }

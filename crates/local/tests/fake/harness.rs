@@ -145,6 +145,7 @@ impl Harness {
                 helper_image: "helper".to_owned(),
                 log_driver: LogDriver::Auto,
                 link_variables: true,
+                naming: gantry_config::Naming::default(),
             },
             state: self.state(),
             started_at: "2026-01-02T03:04:05Z".to_owned(),

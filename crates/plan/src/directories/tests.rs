@@ -68,7 +68,7 @@ fn builds_on_a_host_directory_are_told_apart_by_runner_and_slot(
         it.numbers.concurrent_project = 3;
     });
     let expected = if shared {
-        format!("{builds}/abcdefghi/3/group/project")
+        format!("{builds}/abcdefgh/3/group/project")
     } else {
         format!("{builds}/group/project")
     };
@@ -179,4 +179,13 @@ fn directories_on_the_way_come_parents_first(
     #[case] expected: &[&str],
 ) {
     assert_eq!(on_the_way(root, path), expected);
+}
+
+#[test]
+fn paths_of_a_host_that_moves_over_can_stay_as_they_are() {
+    let fixture = Fixture::new().volumes(&["/srv/builds:/builds"]).with(|it| {
+        it.runner.token = "glrt-t1_abcdefghijkl".into();
+        it.host.naming = Naming::Compatible;
+    });
+    assert_eq!(project(&fixture), "/builds/abcdefghi/0/group/project");
 }

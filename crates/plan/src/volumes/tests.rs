@@ -7,7 +7,7 @@ use crate::{
     fixture::{Fixture, short_labels},
 };
 
-const Q: &str = "runner-d59781f1091499afe7760f527179641e";
+const Q: &str = "runner-tok-project-7-concurrent-0";
 const R: &str = "runner-tok-project-7-concurrent-0-00010203040506ff";
 const CACHE: &str = "3c3f060a0374fc8bc39395164f415a70";
 const BUILDS: &str = "c33bcaa1fd2c77edfc3893b41966cea8";
@@ -30,13 +30,19 @@ fn created(plan: &Plan) -> Vec<(&str, &str, bool)> {
 }
 
 #[test]
-fn the_reusable_name_is_that_of_the_peer() {
+fn the_reusable_name_is_that_of_the_page() {
     let fixture = Fixture::new();
     assert_eq!(reusable_name(&fixture.inputs()), Q);
 }
 
-#[test]
-fn slots_projects_and_machines_have_reusable_volumes_of_their_own() {
+#[rstest]
+#[case(Naming::Documented, 4)]
+// The machine is part of the name too.
+#[case(Naming::Compatible, 5)]
+fn slots_and_projects_have_reusable_volumes_of_their_own(
+    #[case] naming: Naming,
+    #[case] count: usize,
+) {
     let names: std::collections::BTreeSet<_> = [
         Fixture::new(),
         Fixture::new().with(|it| it.numbers.concurrent_project = 1),
@@ -46,10 +52,11 @@ fn slots_projects_and_machines_have_reusable_volumes_of_their_own() {
         // Not part of it: the number of the job on the runner.
         Fixture::new().with(|it| it.numbers.concurrent = 5),
     ]
-    .iter()
+    .into_iter()
+    .map(|fixture| fixture.with(|it| it.host.naming = naming))
     .map(|fixture| reusable_name(&fixture.inputs()))
     .collect();
-    assert_eq!(names.len(), 5);
+    assert_eq!(names.len(), count);
 }
 
 // docker-executor §4.4: the builds volume
@@ -336,4 +343,26 @@ fn a_local_run_keeps_no_builds() {
             "/builds/group/project.tmp"
         ]
     );
+}
+
+#[rstest]
+#[case(
+    "glrt-ABCDEFGHIJ",
+    Naming::Documented,
+    "runner-abcdefgh-project-7-concurrent-0"
+)]
+#[case("glrt-tok", Naming::Documented, Q)]
+#[case("tok", Naming::Compatible, "runner-d59781f1091499afe7760f527179641e")]
+fn kept_volumes_have_the_documented_names_or_those_of_the_peer(
+    #[case] token: &str,
+    #[case] naming: Naming,
+    #[case] owner: &str,
+) {
+    let plan = Fixture::new()
+        .with(|it| {
+            it.runner.token = token.into();
+            it.host.naming = naming;
+        })
+        .plan();
+    assert_eq!(plan.volumes[0].spec.name, format!("{owner}-cache-{BUILDS}"));
 }

@@ -2,7 +2,7 @@
 
 use super::{MINIMAL, RUNNER, loaded, with_docker, with_runner};
 use crate::config::{
-    DockerConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, OnStop, PullPolicy,
+    DockerConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, Naming, OnStop, PullPolicy,
     RunnerConfig,
 };
 use crate::load::{Placeholders, parse};
@@ -489,6 +489,7 @@ fn the_gantry_table_is_read() {
         compatible_revision = "abc123"
         log_driver = "json-file"
         link_variables = false
+        naming = "compatible"
         helper_binary = { arm64 = "/opt/gantry-helper-arm64" }
         "#,
     )
@@ -499,13 +500,13 @@ fn the_gantry_table_is_read() {
             gantry.state_dir.as_deref(),
             gantry.on_stop,
             gantry.log_driver,
-            gantry.link_variables
+            (gantry.link_variables, gantry.naming)
         ),
         (
             Some(Path::new("/srv/gantry")),
             OnStop::Detach,
             LogDriver::JsonFile,
-            false
+            (false, Naming::Compatible)
         )
     );
     assert_eq!(

@@ -49,6 +49,7 @@ fn jobs(file: &str, options: &RunOptions) -> Result<Vec<PlannedJob>, Vec<JobProb
         helper_image: "helper".to_owned(),
         log_driver: LogDriver::Auto,
         link_variables: true,
+        naming: gantry_config::Naming::default(),
     };
     let preparation = Preparation {
         run: &run,
