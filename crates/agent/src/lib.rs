@@ -38,6 +38,6 @@ pub use message::{Hello, Offsets, Run, StageState, Stream, ToAgent, ToRunner, We
 pub use protocol::{Incompatible, OLDEST_PROTOCOL, PROTOCOL, negotiate};
 pub use request::{
     BaseUrl, CleanupRequest, ClearWorktreeRequest, FileVariable, GitStrategy, JobCleanup,
-    ObjectFormat, SourcesRequest, StageRequest, TlsFiles, Variable,
+    ObjectFormat, SourcesRequest, StageRequest, Submodules, TlsFiles, Variable,
 };
 pub use secret::Secret;

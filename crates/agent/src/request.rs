@@ -103,6 +103,20 @@ pub struct TlsFiles {
     pub key: Option<Secret>,
 }
 
+/// How submodules are brought up to date (job-lifecycle §4.6).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Submodules {
+    /// `GIT_SUBMODULE_STRATEGY=recursive`: those of submodules as well.
+    pub recursive: bool,
+    /// `GIT_SUBMODULE_PATHS`, split; empty: all.
+    pub paths: Vec<String>,
+    /// `GIT_SUBMODULE_DEPTH`; 0: whole history.
+    pub depth: u32,
+    /// `GIT_SUBMODULE_UPDATE_FLAGS`, split.
+    pub update_flags: Vec<String>,
+}
+
 /// Everything `get_sources` needs (job-lifecycle §4). `Default` gives the peer's defaults with empty directories and URL.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -124,6 +138,12 @@ pub struct SourcesRequest {
     pub token: Secret,
     /// URL rewrites.
     pub base_urls: Vec<BaseUrl>,
+    /// Further servers, as `https://host:port`, that take the same user and token: the address of the server itself where the
+    /// remote has another one.
+    pub credential_hosts: Vec<String>,
+    /// Write a global configuration for scripts of the job, in which the credential helper stands: git outside of the project
+    /// directory has credentials, too (`FF_GIT_URLS_WITHOUT_TOKENS`).
+    pub global_credentials: bool,
     /// Branch or tag, for the notice.
     pub git_ref: String,
     /// Commit to check out.
@@ -138,6 +158,12 @@ pub struct SourcesRequest {
     pub clean_flags: Option<Vec<String>>,
     /// `GIT_FETCH_EXTRA_FLAGS`, split; empty: the word `none`.
     pub fetch_flags: Vec<String>,
+    /// `FF_USE_GIT_NATIVE_CLONE`: the strategy `clone` is done by `git clone`, where git is new enough.
+    pub native_clone: bool,
+    /// `GIT_CLONE_EXTRA_FLAGS`, split. Only for `native_clone`.
+    pub clone_flags: Vec<String>,
+    /// Submodules; `None`: they are left alone.
+    pub submodules: Option<Submodules>,
     /// `GIT_CHECKOUT`.
     pub checkout: bool,
     /// Remove git configuration, hooks and templates that a former job may have planted.
@@ -167,6 +193,8 @@ pub struct SourcesRequest {
     pub pre_get_sources: Vec<String>,
     /// Commands after it, in the project directory: the job's hook first, then the config's.
     pub post_get_sources: Vec<String>,
+    /// `CI_DEBUG_TRACE`: every command is shown before it runs.
+    pub debug_trace: bool,
 }
 
 impl Default for SourcesRequest {
@@ -180,6 +208,8 @@ impl Default for SourcesRequest {
             username: "gitlab-ci-token".into(),
             token: Secret::default(),
             base_urls: Vec::new(),
+            credential_hosts: Vec::new(),
+            global_credentials: false,
             git_ref: String::new(),
             sha: String::new(),
             refspecs: Vec::new(),
@@ -187,6 +217,9 @@ impl Default for SourcesRequest {
             object_format: ObjectFormat::default(),
             clean_flags: Some(vec!["-ffdx".into()]),
             fetch_flags: vec!["--prune".into(), "--quiet".into()],
+            native_clone: false,
+            clone_flags: Vec::new(),
+            submodules: None,
             checkout: true,
             clean_git_config: true,
             safe_directory: true,
@@ -201,6 +234,7 @@ impl Default for SourcesRequest {
             stale_files: Vec::new(),
             pre_get_sources: Vec::new(),
             post_get_sources: Vec::new(),
+            debug_trace: false,
         }
     }
 }
@@ -215,6 +249,7 @@ impl fmt::Debug for SourcesRequest {
             .field("sha", &self.sha)
             .field("refspecs", &self.refspecs)
             .field("depth", &self.depth)
+            .field("submodules", &self.submodules)
             .field("variables", &self.variables.len())
             .field("files", &self.files.len())
             .finish_non_exhaustive()

@@ -64,6 +64,14 @@ impl Config {
             ),
             ("gantry.log_driver", old_own.log_driver != own.log_driver),
             (
+                "gantry.nested_variables",
+                old_own.nested_variables != own.nested_variables,
+            ),
+            (
+                "gantry.mask_encoded",
+                old_own.mask_encoded != own.mask_encoded,
+            ),
+            (
                 "gantry.helper_binary",
                 old_own.helper_binary != own.helper_binary,
             ),

@@ -101,6 +101,8 @@ fn gantry(tree: &Tree) -> GantryConfig {
             .bool("link_variables")
             .unwrap_or(default.link_variables),
         naming: Naming::from_name(tree.string("naming")).unwrap_or_default(),
+        nested_variables: tree.bool("nested_variables").unwrap_or(false),
+        mask_encoded: tree.bool("mask_encoded").unwrap_or(true),
         helper_binary: tree
             .texts("helper_binary")
             .into_iter()

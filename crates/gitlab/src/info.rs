@@ -171,7 +171,7 @@ impl Features {
             cancel_gracefully: true,
             native_steps_integration: false,
             two_phase_job_commit: true,
-            job_inputs: false,
+            job_inputs: true,
         }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
                 "vault_secrets": false, "cancelable": true, "return_exit_code": true, "service_variables": true,
                 "service_multiple_aliases": true, "image_executor_opts": true, "service_executor_opts": true,
                 "cancel_gracefully": true, "native_steps_integration": false, "two_phase_job_commit": true,
-                "job_inputs": false,
+                "job_inputs": true,
             })
         );
     }

@@ -8,7 +8,7 @@ use crate::{
     files, git_config,
     git_config::Global,
     hygiene,
-    stage::{Stage, StageError},
+    stage::{Stage, StageError, text},
 };
 
 /// Removes what a job must not leave behind. Goes on after a failure, and reports the first one.
@@ -81,7 +81,7 @@ fn clean_project(
             stage
                 .environment
                 .insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
-            let _global = Global::install(stage, Some(dir), None)?;
+            let _global = Global::install(stage, &[text(dir)], false, None)?;
             if let Some(flags) = &wanted.clean_flags {
                 let arguments = [String::from("clean")]
                     .into_iter()

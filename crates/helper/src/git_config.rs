@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `<tmp>/git-template/config` | what a new `.git/config` is to say | `git init` |
 //! | `<tmp>/.gitlab-runner.ext.conf` | credentials by helper, URL rewrites, extra headers | included from `.git/config`, also in the build container |
+//! | `<tmp>/.glr.gconf` | what `~/.gitconfig` says, and the former | git of scripts anywhere, with `FF_GIT_URLS_WITHOUT_TOKENS` |
 //! | `~/.gitconfig` | a marked block: `safe.directory`, TLS files of the server | git in this container, while the stage runs |
 //!
 //! No file ever holds a token (job-lifecycle §4.3 steps 3 and 8 to 12, §4.4; the peer writes it into URL rewrites unless
@@ -42,8 +43,31 @@ pub(crate) fn template_path(tmp_dir: &Path) -> PathBuf {
     tmp_dir.join("git-template")
 }
 
-/// Text of the template's `config`. The remote stands in it, so that a new repository needs no `git remote add`.
-pub(crate) fn template(remote: &Remote, external: &Path) -> String {
+/// Place of the global configuration for scripts of the job (`FF_GIT_URLS_WITHOUT_TOKENS`).
+pub(crate) fn for_scripts_path(tmp_dir: &Path) -> PathBuf {
+    tmp_dir.join(".glr.gconf")
+}
+
+/// Text of that file: what git would have read, and the credentials. Files that are not there are no fault to git.
+pub(crate) fn for_scripts(external: &Path) -> String {
+    let mut config = Config::default();
+    config
+        .section("include", None)
+        .set("path", "~/.gitconfig")
+        .set("path", "~/.config/git/config")
+        .set("path", &text(external));
+    config.text
+}
+
+/// Lets a repository read the included file.
+pub(crate) fn include(external: &Path) -> String {
+    let mut config = Config::default();
+    config.section("include", None).set("path", &text(external));
+    config.text
+}
+
+/// Text of the template's `config`. A given remote stands in it, so that a new repository needs no `git remote add`.
+pub(crate) fn template(remote: Option<&Remote>, external: &Path) -> String {
     let mut config = Config::default();
     config.section("init", None).set("defaultBranch", "none");
     config
@@ -53,10 +77,12 @@ pub(crate) fn template(remote: &Remote, external: &Path) -> String {
         .section("credential", None)
         .set("interactive", "never");
     config.section("gc", None).set("autoDetach", "false");
-    config
-        .section("remote", Some("origin"))
-        .set("url", &remote.url)
-        .set("fetch", "+refs/heads/*:refs/remotes/origin/*");
+    if let Some(remote) = remote {
+        config
+            .section("remote", Some("origin"))
+            .set("url", &remote.url)
+            .set("fetch", "+refs/heads/*:refs/remotes/origin/*");
+    }
     config.section("include", None).set("path", &text(external));
     config.text
 }
@@ -81,9 +107,17 @@ pub(crate) fn external(request: &SourcesRequest, remote: &Remote) -> String {
             seen.push(base);
         }
     }
-    if let Some(host) = &remote.http_host
-        && !request.token.is_empty()
+    let mut hosts: Vec<&str> = Vec::new();
+    for host in remote
+        .http_host
+        .iter()
+        .chain(&request.credential_hosts)
+        .filter(|_| !request.token.is_empty())
     {
+        if hosts.contains(&host.as_str()) {
+            continue;
+        }
+        hosts.push(host);
         // The empty one forgets helpers of other files, so that nobody stores the token.
         config
             .section("credential", Some(host))
@@ -121,8 +155,9 @@ impl Global {
     /// Adds the block. Where the home directory cannot be written to, git is given another global file that includes it.
     pub(crate) fn install(
         stage: &mut Stage,
-        safe_directory: Option<&Path>,
-        remote: Option<(&Remote, &TlsFiles)>,
+        safe_directories: &[String],
+        lfs: bool,
+        tls_files: Option<(&[&str], &TlsFiles)>,
     ) -> io::Result<Self> {
         let variable = |name: &str| {
             stage
@@ -135,18 +170,20 @@ impl Global {
         let tls = stage.private.join("tls");
 
         let mut config = Config::default();
-        if let Some(dir) = safe_directory {
-            config.section("safe", None).set("directory", &text(dir));
+        for dir in safe_directories {
+            config.section("safe", None).set("directory", dir);
+        }
+        if lfs {
+            // As `git lfs install` does, which an image may lack; without, `git lfs pull` leaves the files as they are.
+            config
+                .section("filter", Some("lfs"))
+                .set("clean", "git-lfs clean -- %f")
+                .set("smudge", "git-lfs smudge -- %f")
+                .set("process", "git-lfs filter-process")
+                .set("required", "true");
         }
         files::remove(&tls)?;
-        if let Some((
-            Remote {
-                http_host: Some(host),
-                ..
-            },
-            TlsFiles { ca, cert, key },
-        )) = remote
-        {
+        if let Some((hosts, TlsFiles { ca, cert, key })) = tls_files {
             let given = [
                 ("sslCAInfo", "ca.pem", ca.as_deref()),
                 ("sslCert", "cert.pem", cert.as_deref()),
@@ -161,7 +198,9 @@ impl Global {
                 files::real_dir(&tls)?;
                 let path = tls.join(name);
                 files::write(&path, 0o600, content.as_bytes())?;
-                config.section("http", Some(host)).set(key, &text(&path));
+                for host in hosts {
+                    config.section("http", Some(host)).set(key, &text(&path));
+                }
             }
         }
         let block = format!("{BEGIN}{}{END}", config.text);
@@ -318,7 +357,7 @@ mod tests {
             ..SourcesRequest::default()
         };
         let remote = Remote::parse("https://gitlab-ci-token:s3cret@gitlab.example.com/a/b.git");
-        let text = external(&request, &remote) + &template(&remote, Path::new("/x"));
+        let text = external(&request, &remote) + &template(Some(&remote), Path::new("/x"));
         assert!(!text.contains("s3cret"), "{text}");
         assert!(
             text.contains("[credential \"https://gitlab.example.com\"]"),

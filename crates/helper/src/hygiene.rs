@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use gantry_agent::ObjectFormat;
@@ -19,6 +19,8 @@ const CHECKOUT_HOOK: (&str, &str) = ("hooks", "post-checkout");
 const LOCKED: [&str; 5] = ["", "objects", "objects/info", "objects/pack", "reftable"];
 /// Directories of `.git` whose locks go at any depth.
 const LOCKED_TREES: [&str; 2] = ["refs", "logs"];
+/// Where git keeps the repositories of submodules.
+const MODULES: &str = "modules";
 /// Everything that could make git run or read something planted.
 const PLANTED: [&str; 7] = [
     "config",
@@ -30,7 +32,8 @@ const PLANTED: [&str; 7] = [
     "info/grafts",
 ];
 
-/// Cleans a project directory and what belongs to it. With `clean_git_config` off only locks go.
+/// Cleans a project directory and what belongs to it, repositories of submodules included. With `clean_git_config` off only locks
+/// go.
 pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) -> io::Result<()> {
     let git = project_dir.join(".git");
     if clean_git_config {
@@ -38,19 +41,114 @@ pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) 
         if !files::is_real_dir(&git) {
             files::remove(&git)?;
         }
+    }
+    clean_git_dir(&git, clean_git_config)?;
+    for git in submodule_git_dirs(project_dir)? {
+        clean_git_dir(&git, clean_git_config)?;
+    }
+    Ok(())
+}
+
+fn clean_git_dir(git: &Path, clean_git_config: bool) -> io::Result<()> {
+    if clean_git_config {
         for name in PLANTED {
-            remove_below(&git, name)?;
+            remove_below(git, name)?;
         }
     }
-    if let Some(hooks) = real_below(&git, CHECKOUT_HOOK.0) {
+    if let Some(hooks) = real_below(git, CHECKOUT_HOOK.0) {
         files::remove(&hooks.join(CHECKOUT_HOOK.1))?;
     }
     for (names, deep) in [(&LOCKED[..], false), (&LOCKED_TREES[..], true)] {
-        for dir in names.iter().filter_map(|name| real_below(&git, name)) {
+        for dir in names.iter().filter_map(|name| real_below(git, name)) {
             remove_locks(&dir, deep)?;
         }
     }
     Ok(())
+}
+
+/// The repositories that git keeps for submodules, nested ones included: below `.git/modules`, at any depth, since names of
+/// submodules may have slashes. Links among them, which git would follow, are removed.
+pub(crate) fn submodule_git_dirs(project_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if let Some(modules) = real_below(&project_dir.join(".git"), MODULES) {
+        collect_git_dirs(&modules, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn collect_git_dirs(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut below = Vec::new();
+    let mut has_head = false;
+    for entry in files::entries(dir)? {
+        let path = entry.path();
+        let kind = entry
+            .file_type()
+            .map_err(|error| files::at("cannot look at", &path, &error))?;
+        if kind.is_symlink() {
+            files::remove(&path)?;
+        } else if kind.is_dir() {
+            below.push(path);
+        } else {
+            has_head |= entry.file_name() == "HEAD";
+        }
+    }
+    if has_head {
+        found.push(dir.to_owned());
+    }
+    for path in below {
+        let large = path
+            .file_name()
+            .is_some_and(|name| name == "objects" || name == "refs" || name == "logs");
+        if !(has_head && large) {
+            collect_git_dirs(&path, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes every `.git` in and below the directory of a submodule that does not lead into the project's own `.git/modules`: git
+/// would run with whatever configuration is planted there.
+pub(crate) fn distrust_submodule(project_dir: &Path, path: &str) -> io::Result<()> {
+    match real_below(project_dir, path) {
+        Some(dir) => distrust(&dir, &project_dir.join(".git").join(MODULES)),
+        None => Ok(()),
+    }
+}
+
+fn distrust(dir: &Path, modules: &Path) -> io::Result<()> {
+    for entry in files::entries(dir)? {
+        let path = entry.path();
+        if entry.file_name() == ".git" {
+            if !leads_into(&path, modules) {
+                files::remove(&path)?;
+            }
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            distrust(&path, modules)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a `.git` is a file that names a directory below `modules`.
+fn leads_into(file: &Path, modules: &Path) -> bool {
+    let small = fs::symlink_metadata(file).is_ok_and(|found| found.is_file() && found.len() < 8192);
+    let Some(content) = small.then(|| fs::read_to_string(file).ok()).flatten() else {
+        return false;
+    };
+    let Some(target) = content.trim_end().strip_prefix("gitdir: ") else {
+        return false;
+    };
+    let mut resolved = PathBuf::new();
+    for part in file.with_file_name(target).components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::CurDir => {}
+            part => resolved.push(part),
+        }
+    }
+    resolved.starts_with(modules) && resolved != modules && files::is_real_dir(&resolved)
 }
 
 /// Makes a repository fit to be initialised again. One whose hash is not the wanted one goes: fetching into it can never work; a
@@ -96,7 +194,7 @@ fn remove_below(dir: &Path, name: &str) -> io::Result<()> {
 fn real_below(dir: &Path, name: &str) -> Option<PathBuf> {
     let mut path = dir.to_owned();
     for part in name.split('/').filter(|part| !part.is_empty()) {
-        if !files::is_real_dir(&path) {
+        if part == ".." || !files::is_real_dir(&path) {
             return None;
         }
         path.push(part);
@@ -231,6 +329,86 @@ mod tests {
             !files::exists(&place.path("p/.git/hooks"))
                 && !files::exists(&place.path("p/.git/config"))
         );
+    }
+
+    #[test]
+    fn repositories_of_submodules_are_cleaned_at_any_depth() {
+        let place = Place::new();
+        let modules = ["a", "group/b", "a/modules/nested"];
+        for module in modules {
+            for name in [
+                "HEAD",
+                "config",
+                "hooks/post-checkout",
+                "index.lock",
+                "refs/heads/config",
+                "objects/ab/HEAD",
+                "refs/heads/x.lock",
+            ] {
+                place.plant(&format!("p/.git/modules/{module}/{name}"));
+            }
+        }
+        place.plant("p/.git/modules/config");
+        place.plant("other/HEAD");
+        place.plant("other/config");
+        symlink(place.path("other"), place.path("p/.git/modules/linked")).unwrap();
+        let mut found = submodule_git_dirs(&place.path("p")).unwrap();
+        found.sort();
+        let mut expected = modules.map(|name| place.path(&format!("p/.git/modules/{name}")));
+        expected.sort();
+        assert_eq!(found, expected);
+        place.clean(true);
+        for module in modules {
+            let at = |name: &str| place.path(&format!("p/.git/modules/{module}/{name}"));
+            for gone in ["config", "hooks", "index.lock", "refs/heads/x.lock"] {
+                assert!(!files::exists(&at(gone)), "{module} {gone}");
+            }
+            for kept in ["HEAD", "refs/heads/config", "objects/ab/HEAD"] {
+                assert!(files::exists(&at(kept)), "{module} {kept}");
+            }
+        }
+        assert!(!files::exists(&place.path("p/.git/modules/linked")));
+        assert!(place.path("other/config").exists());
+    }
+
+    #[test]
+    fn a_submodule_s_repository_is_only_believed_below_the_project_s_modules() {
+        let place = Place::new();
+        place.plant("p/.git/modules/a/HEAD");
+        place.plant("p/elsewhere/HEAD");
+        fs::create_dir_all(place.path("p/a")).unwrap();
+        for (content, believed) in [
+            (Some("gitdir: ../.git/modules/a\n"), true),
+            (Some("gitdir: ../.git/modules/none\n"), false),
+            (Some("gitdir: ../.git/modules\n"), false),
+            (
+                Some("gitdir: ../.git/modules/a/../../../elsewhere\n"),
+                false,
+            ),
+            (Some("gitdir: ../elsewhere\n"), false),
+            (Some("nonsense"), false),
+            (None, false),
+        ] {
+            let git = place.path("p/a/.git");
+            files::remove(&git).unwrap();
+            match content {
+                Some(content) => fs::write(&git, content).unwrap(),
+                None => fs::create_dir(&git).unwrap(),
+            }
+            place.plant("p/a/nested/.git/config");
+            distrust_submodule(&place.path("p"), "a").unwrap();
+            assert_eq!(files::exists(&git), believed, "{content:?}");
+            assert!(
+                !files::exists(&place.path("p/a/nested/.git")),
+                "{content:?}"
+            );
+        }
+        let absolute = format!("gitdir: {}\n", place.path("p/.git/modules/a").display());
+        fs::write(place.path("p/a/.git"), absolute).unwrap();
+        distrust_submodule(&place.path("p"), "a").unwrap();
+        assert!(files::exists(&place.path("p/a/.git")));
+        distrust_submodule(&place.path("p"), "../p").unwrap();
+        assert!(files::exists(&place.path("p/.git")));
     }
 
     #[test]

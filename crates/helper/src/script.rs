@@ -65,7 +65,8 @@ pub(crate) fn run_and_keep_environment(
         quoted(&text(&program)),
         quoted(&text(&socket))
     );
-    let result = run_shell(stage, None, &frame(commands, Some(&report)), name);
+    let script = frame(commands, stage.debug_trace, Some(&report));
+    let result = run_shell(stage, None, &script, name);
     // An empty report ends the receiver, if the script did not report.
     drop(UnixStream::connect(&socket));
     let reported = receiver.join().unwrap_or_default();
@@ -85,7 +86,8 @@ pub(crate) fn run(
     commands: &[String],
     name: &str,
 ) -> Result<(), StageError> {
-    run_shell(stage, Some(dir), &frame(commands, None), name)
+    let script = frame(commands, stage.debug_trace, None);
+    run_shell(stage, Some(dir), &script, name)
 }
 
 /// `gantry-helper report-env SOCKET`: the environment, each entry with a zero byte at its end.
@@ -162,8 +164,12 @@ fn run_shell(
 }
 
 /// The script a shell reads: one compound command, its commands without access to the script itself (job-lifecycle §3.1).
-fn frame(commands: &[String], report: Option<&str>) -> String {
+fn frame(commands: &[String], debug_trace: bool, report: Option<&str>) -> String {
     let mut body = String::new();
+    if debug_trace {
+        // Not in the frame, where it would show the whole body as the argument of eval.
+        body.push_str("set -o xtrace\n");
+    }
     for command in commands {
         body.push_str(&echo(command));
         body.push('\n');
@@ -171,7 +177,7 @@ fn frame(commands: &[String], report: Option<&str>) -> String {
         body.push('\n');
     }
     let report = report
-        .map(|report| format!("{report};"))
+        .map(|report| format!("{{ set +o xtrace; }} 2>/dev/null; {report};"))
         .unwrap_or_default();
     format!(
         "trap 'exit 1' TERM\n\

@@ -3,7 +3,9 @@
 //! The token reaches git only through the environment: a credential helper in the included configuration answers with
 //! `$CI_JOB_TOKEN`, which scripts of the build container have, too.
 
+mod native_clone;
 mod remote;
+mod submodules;
 
 use std::{ffi::OsString, fs, io, path::Path};
 
@@ -17,6 +19,17 @@ use crate::{
     script::{self, Flow},
     stage::{Show, Stage, StageError, text},
 };
+
+/// Looks for LFS in the attributes of a commit.
+const LFS_QUERY: [&str; 7] = [
+    "grep",
+    "--quiet",
+    "-e",
+    "filter=lfs",
+    "HEAD",
+    "--",
+    "*.gitattributes",
+];
 
 impl From<io::Error> for StageError {
     /// Errors of [`files`] name their file.
@@ -37,16 +50,33 @@ pub(crate) fn run(stage: &mut Stage, request: &SourcesRequest) -> Result<(), Sta
                 files::at("cannot create directory", &request.project_dir, &error)
             })?;
             skip_rest(stage);
-            Ok(())
+            credentials_only(request)
         }
         GitStrategy::Empty => {
             stage.notice("Skipping Git repository setup and creating an empty build directory");
             files::remove(&request.project_dir)?;
             files::real_dir(&request.project_dir)?;
             skip_rest(stage);
-            Ok(())
+            credentials_only(request)
         }
     }
+}
+
+/// Without a repository scripts have credentials all the same, if they are to be had outside of repositories.
+fn credentials_only(request: &SourcesRequest) -> Result<(), StageError> {
+    if !request.global_credentials {
+        return Ok(());
+    }
+    let external = git_config::external_path(&request.tmp_dir);
+    let remote = Remote::parse(&request.repo_url);
+    let config = git_config::external(request, &remote);
+    files::write(&external, 0o666, config.as_bytes())?;
+    files::write(
+        &git_config::for_scripts_path(&request.tmp_dir),
+        0o666,
+        git_config::for_scripts(&external).as_bytes(),
+    )?;
+    Ok(())
 }
 
 fn skip_rest(stage: &Stage) {
@@ -83,14 +113,33 @@ fn check(request: &SourcesRequest) -> Result<(), StageError> {
             request.sha
         )));
     }
+    if let Some(submodules) = &request.submodules
+        && submodules.paths.iter().any(|path| path == ":(exclude)")
+    {
+        return Err(StageError::own(format!(
+            "GIT_SUBMODULE_PATHS: invalid submodule pathspec [{}]",
+            quoted_list(&submodules.paths)
+        )));
+    }
     if git && (request.repo_url.is_empty() || request.repo_url.starts_with('-')) {
         return Err(StageError::own("the repository has no usable URL"));
     }
     Ok(())
 }
 
+fn quoted_list(words: &[String]) -> String {
+    let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    words.join(" ")
+}
+
 /// Environment and file variables, as in every stage that exports (job-lifecycle §2.5).
 fn prepare(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> {
+    stage.debug_trace = request.debug_trace;
+    files::real_dir(&request.tmp_dir)?;
+    // Before the variables: what a former job wrote down for its later stages is not for this one.
+    for path in &request.stale_files {
+        files::remove(path)?;
+    }
     stage.export(&request.variables);
     let own = [
         ("GIT_TERMINAL_PROMPT", "0"),
@@ -101,10 +150,6 @@ fn prepare(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError
         if !value.is_empty() {
             stage.environment.insert(key.into(), value.into());
         }
-    }
-    files::real_dir(&request.tmp_dir)?;
-    for path in &request.stale_files {
-        files::remove(path)?;
     }
     for FileVariable { path, content } in &request.files {
         if let Some(parent) = path.parent() {
@@ -123,11 +168,22 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     stage
         .environment
         .insert(EXTERNAL_VARIABLE.into(), external.clone().into());
-    let _global = Global::install(
-        stage,
-        request.safe_directory.then_some(dir),
-        Some((&remote, &request.tls)),
-    )?;
+    let hosts: Vec<&str> = remote
+        .http_host
+        .iter()
+        .chain(&request.credential_hosts)
+        .map(String::as_str)
+        .collect();
+    let safe_directories = safe_directories(request);
+    let lfs = !request.lfs_skip && stage.has_git_command("lfs")?;
+    let _global = Global::install(stage, &safe_directories, lfs, Some((&hosts, &request.tls)))?;
+    if request.global_credentials {
+        files::write(
+            &git_config::for_scripts_path(&request.tmp_dir),
+            0o666,
+            git_config::for_scripts(&external).as_bytes(),
+        )?;
+    }
 
     if !request.pre_get_sources.is_empty()
         && script::run_and_keep_environment(
@@ -139,12 +195,10 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
         stage.warning("pre_get_sources_script ended the stage before the sources were fetched");
         return Ok(());
     }
-    if !request.lfs_skip {
-        // Files come by one `git lfs pull` instead of one by one.
-        stage
-            .environment
-            .insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
-    }
+    // Files come by one `git lfs pull` instead of one by one, or not at all.
+    stage
+        .environment
+        .insert("GIT_LFS_SKIP_SMUDGE".into(), "1".into());
 
     if request.strategy == GitStrategy::Clone {
         files::remove(dir)?;
@@ -154,12 +208,15 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     if request.clean_git_config {
         hygiene::check_head(dir, request.object_format)?;
     }
+    let clone = request.strategy == GitStrategy::Clone
+        && request.native_clone
+        && native_clone::is_possible(stage);
     let template = git_config::template_path(&request.tmp_dir);
     files::real_dir(&template)?;
     files::write(
         &template.join("config"),
         0o666,
-        git_config::template(&remote, &external).as_bytes(),
+        git_config::template((!clone).then_some(&remote), &external).as_bytes(),
     )?;
     files::write(
         &external,
@@ -169,13 +226,56 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     if let Some(id) = &request.correlation_id {
         stage.notice(&format!("Gitaly correlation ID: {id}"));
     }
+    if clone {
+        native_clone::run(stage, request, &remote, &template, &external)?;
+    } else {
+        fetch_into(stage, request, &remote, &template, &external)?;
+    }
+    if request.checkout {
+        checkout(stage, request, &remote, lfs)?;
+    } else {
+        stage.notice("Skipping Git checkout");
+    }
+    match &request.submodules {
+        None => stage.notice("Skipping Git submodules setup"),
+        Some(submodules) => submodules::update(stage, request, submodules, &external, lfs)?,
+    }
+    if request.post_get_sources.is_empty() {
+        return Ok(());
+    }
+    script::run(
+        stage,
+        dir,
+        &request.post_get_sources,
+        "post_get_sources_script",
+    )
+}
+
+/// Repositories that git may use though their files belong to whoever ran the job before. Submodules lie at paths that are not
+/// known yet; they have been made harmless like the project itself.
+fn safe_directories(request: &SourcesRequest) -> Vec<String> {
+    match (request.safe_directory, &request.submodules) {
+        (false, _) => Vec::new(),
+        (true, None) => vec![text(&request.project_dir)],
+        (true, Some(_)) => vec![text(&request.project_dir), "*".into()],
+    }
+}
+
+/// `git init` and `git fetch` (job-lifecycle §4.3 steps 13 to 15).
+fn fetch_into(
+    stage: &Stage,
+    request: &SourcesRequest,
+    remote: &Remote,
+    template: &Path,
+    external: &Path,
+) -> Result<(), StageError> {
+    let dir = request.project_dir.as_path();
     match request.depth {
         0 => stage.notice("Fetching changes..."),
         depth => stage.notice(&format!(
             "Fetching changes with git depth set to {depth}..."
         )),
     }
-
     // A configuration that stays is not replaced by the template's.
     let kept_config = files::exists(&dir.join(".git/config"));
     let mut init: Vec<OsString> = vec![
@@ -189,27 +289,11 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     }
     stage.git(None, init, "init")?;
     if kept_config {
-        adopt_config(stage, dir, &remote, &external)?;
+        adopt_config(stage, dir, remote, external)?;
     } else {
         stage.notice("Created fresh repository.");
     }
-
-    stage.git(Some(dir), fetch_arguments(request, &remote, dir), "fetch")?;
-    if request.checkout {
-        checkout(stage, request, &remote)?;
-    } else {
-        stage.notice("Skipping Git checkout");
-    }
-    stage.notice("Skipping Git submodules setup");
-    if request.post_get_sources.is_empty() {
-        return Ok(());
-    }
-    script::run(
-        stage,
-        dir,
-        &request.post_get_sources,
-        "post_get_sources_script",
-    )
+    stage.git(Some(dir), fetch_arguments(request, remote, dir), "fetch")
 }
 
 /// Points a `.git/config` that was kept at the remote and the included file.
@@ -243,13 +327,7 @@ fn adopt_config(
 }
 
 fn fetch_arguments(request: &SourcesRequest, remote: &Remote, dir: &Path) -> Vec<String> {
-    let mut arguments = Vec::new();
-    if !request.user_agent.is_empty() {
-        arguments.extend([
-            "-c".into(),
-            format!("http.userAgent={}", request.user_agent),
-        ]);
-    }
+    let mut arguments = user_agent(request);
     arguments.extend(proactive(request, remote));
     arguments.extend(["fetch", "origin", "--no-recurse-submodules"].map(String::from));
     arguments.extend(request.refspecs.iter().cloned());
@@ -262,6 +340,14 @@ fn fetch_arguments(request: &SourcesRequest, remote: &Remote, dir: &Path) -> Vec
     arguments
 }
 
+fn user_agent(request: &SourcesRequest) -> Vec<String> {
+    if request.user_agent.is_empty() {
+        return Vec::new();
+    }
+    let setting = format!("http.userAgent={}", request.user_agent);
+    vec!["-c".into(), setting]
+}
+
 fn proactive(request: &SourcesRequest, remote: &Remote) -> Vec<String> {
     match &remote.http_host {
         Some(host) if request.proactive_auth => {
@@ -271,7 +357,12 @@ fn proactive(request: &SourcesRequest, remote: &Remote) -> Vec<String> {
     }
 }
 
-fn checkout(stage: &Stage, request: &SourcesRequest, remote: &Remote) -> Result<(), StageError> {
+fn checkout(
+    stage: &Stage,
+    request: &SourcesRequest,
+    remote: &Remote,
+    lfs: bool,
+) -> Result<(), StageError> {
     let dir = Some(request.project_dir.as_path());
     let sha = &request.sha;
     let short: String = sha.chars().take(8).collect();
@@ -290,9 +381,14 @@ fn checkout(stage: &Stage, request: &SourcesRequest, remote: &Remote) -> Result<
             .chain(flags.iter().cloned());
         stage.git(dir, arguments, "clean")?;
     }
-    if !request.lfs_skip && stage.has_git_command("lfs")? {
+    if lfs && uses_lfs(stage, &request.project_dir)? {
         stage.git(dir, ["lfs", "pull"], "lfs pull")?;
         stage.print("\n");
     }
     Ok(())
+}
+
+/// Whether any attributes of the commit name LFS. `git lfs pull` looks at every file, and takes a while to find none.
+fn uses_lfs(stage: &Stage, dir: &Path) -> Result<bool, StageError> {
+    Ok(stage.git_status(Some(dir), LFS_QUERY, Show::Nothing)? == 0)
 }

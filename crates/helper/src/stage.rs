@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fmt,
-    io::{self, PipeWriter, Write},
+    fmt, fs,
+    io::{self, PipeWriter, Read as _, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -29,6 +29,12 @@ const CANCELED: i32 = 128 + 15;
 const NOT_FOUND: i32 = 127;
 /// Linux refuses longer strings in an environment (128 KiB with `KEY=` and the final zero).
 const LONGEST_VARIABLE: usize = 128 * 1024;
+
+/// The variable with the directory of file variables, and the file there in which scripts set variables of later stages.
+const TMP_DIR_VARIABLE: &str = "RUNNER_TEMP_PROJECT_DIR";
+const ENV_FILE: &str = "gitlab_runner_env";
+/// A larger file is no list of variables.
+const LARGEST_ENV_FILE: u64 = 1024 * 1024;
 
 /// Why a stage failed.
 #[derive(Debug)]
@@ -126,6 +132,10 @@ pub(crate) struct Stage {
     pub(crate) private: PathBuf,
     /// Where git keeps its programs, if that is known.
     pub(crate) git_programs: Option<PathBuf>,
+    /// What `git --version` says, if that is known.
+    pub(crate) git_version: Option<String>,
+    /// Show every command before it runs (`CI_DEBUG_TRACE`).
+    pub(crate) debug_trace: bool,
     /// What became of the entries of the request so far.
     pub(crate) entries: Vec<EntryResult>,
     processes: Arc<Processes>,
@@ -154,6 +164,8 @@ impl Stage {
             environment,
             private,
             git_programs: None,
+            git_version: None,
+            debug_trace: false,
             entries: Vec::new(),
             processes,
             control,
@@ -185,13 +197,40 @@ impl Stage {
             .ok();
     }
 
-    /// Takes variables into the environment. Such as no program could be started with are left out with a warning.
+    /// A command as a shell with `xtrace` would show it.
+    fn show_command(&self, command: &Command) {
+        let program = Path::new(command.get_program());
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        let words: Vec<_> = std::iter::once(name)
+            .chain(command.get_args())
+            .map(traced)
+            .collect();
+        self.trace(&words.join(" "));
+    }
+
+    /// A line as shells with `xtrace` print it.
+    fn trace(&self, line: &str) {
+        (&self.stderr)
+            .write_all(format!("+ {line}\n").as_bytes())
+            .ok();
+    }
+
+    /// Takes variables into the environment, then those that scripts of earlier stages wrote down. Such as no program could be started with are left out with a warning.
     pub(crate) fn export(&mut self, variables: &[Variable]) {
+        self.take(variables);
+        self.export_written();
+    }
+
+    fn take(&mut self, variables: &[Variable]) {
         let mut left_out = BTreeMap::new();
         for Variable { key, value } in variables {
             left_out.remove(key.as_str());
             match unfit(key, value) {
                 None => {
+                    if self.debug_trace {
+                        let value = traced(OsStr::new(value.expose()));
+                        self.trace(&format!("export {key}={value}"));
+                    }
                     self.environment.insert(key.into(), value.expose().into());
                 }
                 Some(why) => {
@@ -205,6 +244,21 @@ impl Stage {
                 "Variable {key:?} is left out of the environment of git: {why}"
             ));
         }
+    }
+
+    /// Takes over what scripts of earlier stages wrote to the `GITLAB_ENV` file (job-lifecycle §2.6). As in the scripts, blanks around
+    /// a line do not count, and what is no `NAME=value` is left out.
+    fn export_written(&mut self) {
+        let Some(tmp_dir) = self.environment.get(OsStr::new(TMP_DIR_VARIABLE)) else {
+            return;
+        };
+        let path = Path::new(tmp_dir).join(ENV_FILE);
+        let is_file = fs::symlink_metadata(&path)
+            .is_ok_and(|found| found.is_file() && found.len() <= LARGEST_ENV_FILE);
+        let Some(content) = is_file.then(|| fs::read(&path).ok()).flatten() else {
+            return;
+        };
+        self.take(&written_variables(&String::from_utf8_lossy(&content)));
     }
 
     /// The path of a program, searched as a shell would.
@@ -227,6 +281,65 @@ impl Stage {
             return Ok(executable(&programs.join(&program)) || self.find(&program).is_some());
         }
         Ok(self.git_status(None, [name, "version"], Show::Nothing)? == 0)
+    }
+
+    /// Whether git is of this version or a later one.
+    pub(crate) fn git_is_at_least(&self, major: u32, minor: u32) -> bool {
+        let version = self.git_version.as_deref().unwrap_or_default();
+        let mut numbers = version
+            .split_whitespace()
+            .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+            .unwrap_or_default()
+            .split('.')
+            .map_while(|number| number.parse::<u32>().ok());
+        let found = (
+            numbers.next().unwrap_or_default(),
+            numbers.next().unwrap_or_default(),
+        );
+        found >= (major, minor)
+    }
+
+    /// Runs `git` and gives what it prints; what it complains of is shown.
+    ///
+    /// # Errors
+    /// If there is none, if it fails, or if the stage is canceled.
+    pub(crate) fn git_output<A: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<(i32, Vec<u8>), StageError> {
+        let cannot = |error: io::Error| StageError::own(format!("cannot run git: {error}"));
+        let (mut reader, writer) = io::pipe().map_err(cannot)?;
+        let collect = thread::Builder::new()
+            .spawn(move || {
+                let mut output = Vec::new();
+                reader.read_to_end(&mut output).map(|_| output)
+            })
+            .map_err(cannot)?;
+        let mut command = self.git_command()?;
+        command.args(args).current_dir(dir);
+        let stderr = self.stderr.try_clone().map_err(cannot)?;
+        command.stdout(writer).stderr(stderr);
+        let result = self.run_connected(&mut command, Stdio::null());
+        // It holds the write end.
+        drop(command);
+        let output = collect
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("reading failed")));
+        Ok((result?, output.map_err(cannot)?))
+    }
+
+    fn git_command(&self) -> Result<Command, StageError> {
+        let Some(git) = self.find("git") else {
+            return Err(StageError {
+                exit_code: NOT_FOUND,
+                text: "there is no git in the helper image: it needs git and a shell; \
+                       name another one with helper_image in [runners.docker]"
+                    .into(),
+                explained: false,
+            });
+        };
+        Ok(Command::new(git))
     }
 
     /// Runs `git`.
@@ -255,16 +368,7 @@ impl Stage {
         args: impl IntoIterator<Item = A>,
         show: Show,
     ) -> Result<i32, StageError> {
-        let Some(git) = self.find("git") else {
-            return Err(StageError {
-                exit_code: NOT_FOUND,
-                text: "there is no git in the helper image: it needs git and a shell; \
-                       name another one with helper_image in [runners.docker]"
-                    .into(),
-                explained: false,
-            });
-        };
-        let mut command = Command::new(git);
+        let mut command = self.git_command()?;
         command.args(args);
         if let Some(dir) = dir {
             command.current_dir(dir);
@@ -282,6 +386,21 @@ impl Stage {
         stdin: Stdio,
         show: Show,
     ) -> Result<i32, StageError> {
+        let cannot = |error: io::Error| StageError::own(format!("cannot run a command: {error}"));
+        match show {
+            Show::All => {
+                command.stdout(self.stdout.try_clone().map_err(cannot)?);
+                command.stderr(self.stderr.try_clone().map_err(cannot)?);
+            }
+            Show::Nothing => {
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+            }
+        }
+        self.run_connected(command, stdin)
+    }
+
+    /// Runs a command whose output goes where it already says.
+    fn run_connected(&self, command: &mut Command, stdin: Stdio) -> Result<i32, StageError> {
         let program = Path::new(command.get_program()).display().to_string();
         let cannot = |error: io::Error| {
             let why = match error.kind() {
@@ -292,16 +411,10 @@ impl Stage {
             };
             StageError::own(format!("cannot start {program}: {why}"))
         };
-        command.env_clear().envs(&self.environment).stdin(stdin);
-        match show {
-            Show::All => {
-                command.stdout(self.stdout.try_clone().map_err(cannot)?);
-                command.stderr(self.stderr.try_clone().map_err(cannot)?);
-            }
-            Show::Nothing => {
-                command.stdout(Stdio::null()).stderr(Stdio::null());
-            }
+        if self.debug_trace {
+            self.show_command(command);
         }
+        command.env_clear().envs(&self.environment).stdin(stdin);
         if self.control.is_canceled() {
             return Err(StageError::canceled());
         }
@@ -317,6 +430,36 @@ impl Stage {
             return Err(StageError::canceled());
         }
         Ok(status)
+    }
+}
+
+fn written_variables(content: &str) -> Vec<Variable> {
+    let identifier = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    content
+        .lines()
+        .filter_map(|line| line.trim_matches([' ', '\t']).split_once('='))
+        .filter(|(name, _)| identifier(name))
+        .map(|(name, value)| Variable {
+            key: name.to_owned(),
+            value: value.into(),
+        })
+        .collect()
+}
+
+/// A word as shells show it when they trace.
+fn traced(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+,-./:=@_".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -345,6 +488,20 @@ pub(crate) fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_the_env_file_are_read_as_scripts_read_them() {
+        let content = "A=1\n\n  B=two words \nno line\n1C=x\nD.E=x\nF=a=b\nA=2";
+        let found: Vec<_> = written_variables(content)
+            .into_iter()
+            .map(|variable| (variable.key, variable.value.expose().to_owned()))
+            .collect();
+        let expected = [("A", "1"), ("B", "two words"), ("F", "a=b"), ("A", "2")];
+        assert_eq!(
+            found,
+            expected.map(|(key, value)| (key.into(), value.into()))
+        );
+    }
 
     #[test]
     fn variables_that_no_program_could_be_started_with_are_told_apart() {

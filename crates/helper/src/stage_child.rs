@@ -17,7 +17,7 @@ use gantry_archive::STAGING_PREFIX;
 
 use crate::{
     artifacts, cache, files, git_config,
-    stage::{Show, Stage, StageError},
+    stage::{Show, Stage, StageError, text},
 };
 
 /// The command.
@@ -38,7 +38,7 @@ pub(crate) fn run(stage: &mut Stage, request: &StageRequest) -> Result<(), Stage
     };
     stage.export(variables);
     // `untracked` asks git in a directory of any owner.
-    let _global = git_config::Global::install(stage, Some(project_dir), None)?;
+    let _global = git_config::Global::install(stage, &[text(project_dir)], false, None)?;
     let results = stage.private.join(format!(
         "results-{}",
         NUMBER.fetch_add(1, Ordering::Relaxed)

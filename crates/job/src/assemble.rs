@@ -58,6 +58,8 @@ pub struct AssembleInput {
     pub secrets: Vec<Variable>,
     /// `CI_BUILD_NETWORK_NAME`; only with `FF_NETWORK_PER_BUILD`.
     pub network_name: Option<String>,
+    /// Expand references in what references stand for; the peer expands once.
+    pub nested: bool,
 }
 
 /// The list before and after expansion.
@@ -65,7 +67,7 @@ pub struct AssembleInput {
 pub struct Assembled {
     /// As assembled.
     pub unexpanded: Variables,
-    /// Each value expanded once against `unexpanded`.
+    /// Each value expanded against `unexpanded`: once, or with what is in it if that is wanted.
     pub expanded: Variables,
     /// One sentence per variable that could not be used as it was sent.
     pub problems: Vec<String>,
@@ -136,8 +138,12 @@ pub fn assemble(payload: &JobPayload, input: &AssembleInput) -> Assembled {
 
     problems.dedup();
     let unexpanded = Variables::from(list);
-    let (expanded, too_long) = unexpanded.expanded_reporting();
-    problems.extend(too_long);
+    let (expanded, faults) = if input.nested {
+        unexpanded.expanded_nested()
+    } else {
+        unexpanded.expanded_reporting()
+    };
+    problems.extend(faults);
     Assembled {
         unexpanded,
         expanded,

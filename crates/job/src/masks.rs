@@ -9,6 +9,8 @@ use crate::feature_flag::{FeatureFlag, FeatureFlags};
 use crate::payload::JobPayload;
 use crate::variable::Variables;
 
+mod encoded;
+
 /// Prefix that is masked whatever the flags say.
 const ALWAYS_MASKED_PREFIX: &str = "glpat-";
 
@@ -42,8 +44,14 @@ pub struct Masks {
 
 impl Masks {
     /// The lists of a job. `variables` is the final expanded list, so that a masked value which
-    /// refers to another variable is masked as scripts see it.
-    pub fn of_job(payload: &JobPayload, variables: &Variables, flags: &FeatureFlags) -> Self {
+    /// refers to another variable is masked as scripts see it. With `encoded` the base64 and URL forms of every phrase are phrases,
+    /// too.
+    pub fn of_job(
+        payload: &JobPayload,
+        variables: &Variables,
+        flags: &FeatureFlags,
+        encoded: bool,
+    ) -> Self {
         let repo_url = payload.git_info.repo_url.expose();
         let raw_password = url_password(repo_url);
         let password = raw_password.map(percent_decode);
@@ -84,6 +92,13 @@ impl Masks {
             );
 
         let mut phrases = distinct(phrases);
+        if encoded {
+            let forms: Vec<_> = phrases
+                .iter()
+                .flat_map(|phrase| encoded::forms(phrase))
+                .collect();
+            phrases = distinct(phrases.iter().chain(&forms).map(String::as_str));
+        }
         // Stable, so that equal lengths keep the order of the job.
         phrases.sort_by_key(|phrase| std::cmp::Reverse(phrase.len()));
         Self {
@@ -162,7 +177,12 @@ mod tests {
             masked("secret_suffix"),
             Variable::new("PLAIN", "plain value"),
         ]);
-        let masks = Masks::of_job(&JobPayload::default(), &variables, &FeatureFlags::default());
+        let masks = Masks::of_job(
+            &JobPayload::default(),
+            &variables,
+            &FeatureFlags::default(),
+            false,
+        );
         assert_eq!(masks.phrases, ["secret_suffix", "secret"]);
     }
 
@@ -180,11 +200,32 @@ mod tests {
             }],
             ..JobPayload::default()
         };
-        let masks = Masks::of_job(&payload, &Variables::new(), &FeatureFlags::default());
+        let masks = Masks::of_job(&payload, &Variables::new(), &FeatureFlags::default(), false);
         assert_eq!(
             masks.phrases,
             ["registry-password", "job-token", "p%40ss", "p@ss"]
         );
+    }
+
+    #[test]
+    fn encoded_forms_are_phrases_if_wanted() {
+        let variables = Variables::from(vec![masked("secret value"), masked("short")]);
+        let of = |encoded| {
+            Masks::of_job(
+                &JobPayload::default(),
+                &variables,
+                &FeatureFlags::default(),
+                encoded,
+            )
+            .phrases
+        };
+        assert_eq!(of(false), ["secret value", "short"]);
+        let phrases = of(true);
+        for form in ["secret value", "short", "secret%20value", "secret+value"] {
+            assert!(phrases.contains(&form.to_owned()), "{phrases:?}");
+        }
+        assert!(phrases.contains(&"c2VjcmV0IHZhbHVl".to_owned()));
+        assert!(phrases.is_sorted_by_key(|phrase| std::cmp::Reverse(phrase.len())));
     }
 
     #[test]
@@ -197,10 +238,10 @@ mod tests {
             ..JobPayload::default()
         };
         let mut flags = FeatureFlags::default();
-        let masks = Masks::of_job(&payload, &Variables::new(), &flags);
+        let masks = Masks::of_job(&payload, &Variables::new(), &flags, false);
         assert_eq!(masks.token_prefixes.len(), 14 + 20);
         flags.set(FeatureFlag::MaskAllDefaultTokens, false);
-        let masks = Masks::of_job(&payload, &Variables::new(), &flags);
+        let masks = Masks::of_job(&payload, &Variables::new(), &flags, false);
         assert_eq!(masks.token_prefixes.len(), 1 + 20);
         assert_eq!(masks.token_prefixes[0], "glpat-");
     }

@@ -17,6 +17,7 @@ use crate::variable::Variable;
 
 mod error;
 mod executor_opts;
+mod input;
 mod lenient;
 mod opaque;
 
@@ -207,15 +208,13 @@ pub struct RunnerInfo {
     pub timeout: i64,
 }
 
-/// One job input.
+/// One job input: with a name, of a known type, and of a value of that type.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "input::WireInput")]
 pub struct JobInput {
     /// Name.
-    #[serde(deserialize_with = "nil")]
     pub key: String,
     /// Typed value.
-    #[serde(deserialize_with = "object")]
     pub value: JobInputValue,
 }
 

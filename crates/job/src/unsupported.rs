@@ -5,7 +5,6 @@ use std::fmt;
 
 use crate::cause::Cause;
 use crate::payload::{Image, JobPayload};
-use crate::settings::{JobSettings, SubmoduleStrategy};
 
 #[cfg(test)]
 mod tests;
@@ -58,38 +57,16 @@ pub fn refusal(found: &[Unsupported], ignores: impl Fn(&str) -> bool) -> Option<
 }
 
 /// All parts of the job that this version does not do, in the order in which a job meets them.
-pub fn unsupported_keywords(payload: &JobPayload, settings: &JobSettings) -> Vec<Unsupported> {
+pub fn unsupported_keywords(payload: &JobPayload) -> Vec<Unsupported> {
     let mut found = Vec::new();
     image_options(payload, &mut found);
     let mut keyword = |keyword, place: String| found.push(Unsupported::Keyword { keyword, place });
 
-    for input in &payload.inputs {
-        keyword("inputs", format!("input {:?}", input.key));
-    }
     for name in payload.secrets.keys() {
         keyword("secrets", format!("secret {name:?}"));
     }
     if payload.run.is_some() {
         keyword("run", "run".to_owned());
-    }
-    for hook in payload.hooks.iter().filter(|hook| !hook.script.is_empty()) {
-        keyword("hooks", format!("hook {:?}", hook.name));
-    }
-    match settings.git_submodule_strategy {
-        SubmoduleStrategy::Normal => {
-            keyword(
-                "GIT_SUBMODULE_STRATEGY",
-                "variable, value \"normal\"".to_owned(),
-            );
-        }
-        SubmoduleStrategy::Recursive => {
-            keyword(
-                "GIT_SUBMODULE_STRATEGY",
-                "variable, value \"recursive\"".to_owned(),
-            );
-        }
-        // An invalid strategy fails get_sources with the peer's message.
-        SubmoduleStrategy::None | SubmoduleStrategy::Invalid => {}
     }
     if payload.suspend_options.suspend_on_success || payload.suspend_options.suspend_on_failure {
         keyword("suspend_options", "suspend_options".to_owned());

@@ -10,6 +10,7 @@ use crate::outcome::JobStatus;
 
 mod boolean;
 mod expand;
+mod nested;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Shells whose scripts this version writes.
-const SHELLS: [&str; 2] = ["bash", "sh"];
+const SHELLS: [&str; 3] = ["bash", "sh", "pwsh"];
 
 /// Decides everything a job needs. [`crate::refusal()`] has been asked before.
 ///
@@ -32,7 +32,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
     let shell = inputs.runner.shell.as_deref().unwrap_or("bash");
     if !SHELLS.contains(&shell) {
         return Err(configuration(format!(
-            "shell {shell:?} is not supported: set `shell` in [[runners]] to \"bash\" or \"sh\", or leave it out"
+            "shell {shell:?} is not supported: set `shell` in [[runners]] to \"bash\", \"sh\" or \"pwsh\", or leave it out"
         )));
     }
     let resolved = resolve::resolve(inputs)?;
@@ -74,6 +74,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
         stages: stages::plan(inputs, &resolved, with_helper),
         script: ScriptOptions {
             sh: shell == "sh",
+            pwsh: shell == "pwsh",
             debug_trace: settings.debug_trace,
             trace_sections: resolved.payload.features.trace_sections,
             create_project_dir: !with_helper,

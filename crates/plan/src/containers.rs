@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use gantry_config::LogDriver;
 use gantry_container::{ContainerSpec, EngineFlavor, Env, HostSpec, Labels, LogSpec};
 use gantry_job::{Cause, FeatureFlag, variable::MAX_ENV_ENTRY_BYTES};
-use gantry_shell::DETECT_SHELL;
+use gantry_shell::{DETECT_SHELL, pwsh_command};
 
 use crate::{
     Inputs, PlannedContainer, images, labels,
@@ -42,10 +42,13 @@ pub(crate) fn build(scope: &Scope<'_>) -> Result<PlannedContainer, Cause> {
         .clone()
         .or_else(|| job.map(|image| image.executor_opts.docker.user.clone()))
         .filter(|user| !user.is_empty());
-    let shell = ["sh", "-c", DETECT_SHELL].map(str::to_owned);
+    let shell = match scope.inputs.runner.shell.as_deref() {
+        Some("pwsh") => pwsh_command(),
+        _ => ["sh", "-c", DETECT_SHELL].map(str::to_owned).into(),
+    };
     let spec = ContainerSpec {
         hostname: scope.network.hostname(&resolved.project_unique),
-        cmd: Some(shell.into()),
+        cmd: Some(shell),
         entrypoint: job.and_then(|image| given(&image.entrypoint)),
         user,
         env: environment(&resolved.variables.container_env())?,

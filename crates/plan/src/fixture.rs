@@ -80,6 +80,8 @@ impl Fixture {
                 log_driver: LogDriver::Auto,
                 link_variables: true,
                 naming: gantry_config::Naming::default(),
+                nested_variables: false,
+                mask_encoded: true,
             },
             engine: EngineFacts {
                 flavor: EngineFlavor::Docker,

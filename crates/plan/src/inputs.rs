@@ -48,6 +48,10 @@ pub struct HostFacts {
     pub link_variables: bool,
     /// `[gantry] naming`.
     pub naming: Naming,
+    /// `[gantry] nested_variables`.
+    pub nested_variables: bool,
+    /// `[gantry] mask_encoded`.
+    pub mask_encoded: bool,
 }
 
 /// Numbers that tell this job from others that run.

@@ -108,10 +108,10 @@ impl Plan {
             }
         };
         let script = BuildScript {
-            shell: if self.script.sh {
-                Shell::Sh
-            } else {
-                Shell::Bash
+            shell: match (self.script.pwsh, self.script.sh) {
+                (true, _) => Shell::Pwsh,
+                (false, true) => Shell::Sh,
+                (false, false) => Shell::Bash,
             },
             kind,
             commands: &work.lines,

@@ -66,11 +66,17 @@ pub fn log_plan(
     if !changed.is_empty() {
         header.push(format!("  feature flags: {}", changed.join(", ")));
     }
+    if !payload.inputs.is_empty()
+        && gantry_job::inputs::interpolate(&mut payload.clone(), &flags).is_err()
+    {
+        // Nothing is printed but the error (job-lifecycle §1.1 row 1).
+        header.clear();
+    }
     LogPlan {
         timestamps: flags.is_on(FeatureFlag::Timestamps),
         sections: payload.features.trace_sections,
         limit_bytes: runner.output_limit,
-        masks: Masks::of_job(payload, &variables, &flags),
+        masks: Masks::of_job(payload, &variables, &flags, host.mask_encoded),
         header,
         debug_trace,
     }

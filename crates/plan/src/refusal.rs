@@ -1,29 +1,15 @@
 //! What a job asks for and this version does not do: refused by name, or said in the log where the configuration allows to go on.
 
-use gantry_config::RunnerConfig;
 use gantry_job::{
-    AssembleInput, Cause, FeatureFlag, FeatureFlags, GitStrategy, JobPayload, JobSettings,
-    Unsupported, assemble::assemble, unsupported_keywords,
+    Cause, FeatureFlag, FeatureFlags, JobPayload, JobSettings, Unsupported, unsupported_keywords,
 };
-
-use crate::resolve;
 
 /// What the job asks for and this version does not do, as a cause; `None` if it may run.
 ///
 /// `ignores` tells whether `[gantry] ignore_unsupported` names a keyword. To be asked before [`crate::plan`], which takes every
 /// keyword that is left for an ignored one and warns of it.
-pub fn refusal(
-    payload: &JobPayload,
-    runner: &RunnerConfig,
-    ignores: impl Fn(&str) -> bool,
-) -> Option<Cause> {
-    let input = AssembleInput {
-        environment: resolve::environment(runner),
-        ..AssembleInput::default()
-    };
-    let variables = assemble(payload, &input).expanded;
-    let settings = JobSettings::read(&variables, &resolve::settings_context(payload, runner));
-    gantry_job::refusal(&unsupported_keywords(payload, &settings), ignores)
+pub fn refusal(payload: &JobPayload, ignores: impl Fn(&str) -> bool) -> Option<Cause> {
+    gantry_job::refusal(&unsupported_keywords(payload), ignores)
 }
 
 /// One sentence for each thing the job asks for in vain.
@@ -32,7 +18,7 @@ pub(crate) fn ignored(
     settings: &JobSettings,
     flags: &FeatureFlags,
 ) -> Vec<String> {
-    let mut found: Vec<_> = unsupported_keywords(payload, settings)
+    let mut found: Vec<_> = unsupported_keywords(payload)
         .into_iter()
         .filter(|unsupported| matches!(unsupported, Unsupported::Keyword { .. }))
         .map(|keyword| {
@@ -45,11 +31,6 @@ pub(crate) fn ignored(
         found.push(
             "CI_DEBUG_SERVICES: logs of services are not shown in this version of Gantry"
                 .to_owned(),
-        );
-    }
-    if flags.is_on(FeatureFlag::UseGitNativeClone) && settings.git_strategy == GitStrategy::Clone {
-        found.push(
-            "FF_USE_GIT_NATIVE_CLONE: not done in this version of Gantry, the repository is fetched into an empty directory".to_owned(),
         );
     }
     if flags.is_on(FeatureFlag::DisableUmaskForDockerExecutor) {

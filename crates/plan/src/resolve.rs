@@ -61,6 +61,7 @@ pub(crate) fn preliminary(inputs: &Inputs<'_>) -> Preliminary {
         network_name: flags
             .is_on(FeatureFlag::NetworkPerBuild)
             .then(|| network_name(inputs)),
+        nested: inputs.host.nested_variables,
     };
     let variables = assemble(payload, &input).expanded;
     Preliminary {
@@ -88,6 +89,7 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
     input.tmp_dir = format!("{project}.tmp");
     input.project_dir.clone_from(&project);
     let mut payload = inputs.payload.clone();
+    gantry_job::inputs::interpolate(&mut payload, &flags)?;
     let mut assembled = assemble(&payload, &input);
     if expand_images(&mut payload, &assembled.expanded) {
         // `CI_JOB_IMAGE` is the expanded name.

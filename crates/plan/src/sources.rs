@@ -2,9 +2,12 @@
 
 use gantry_agent::{
     BaseUrl, CleanupRequest, FileVariable, GitStrategy as AgentStrategy, JobCleanup, ObjectFormat,
-    SourcesRequest, TlsFiles, Variable,
+    SourcesRequest, Submodules, TlsFiles, Variable,
 };
-use gantry_job::{FeatureFlag, GitStrategy, Variables, variable::file_path};
+use gantry_job::{
+    FeatureFlag, GitStrategy, JobSettings, SubmoduleStrategy, Variables, assemble::GITLAB_ENV_FILE,
+    variable::file_path,
+};
 
 use crate::{Inputs, resolve::Resolved, url::RepositoryUrl};
 
@@ -23,9 +26,13 @@ pub(crate) fn sources(inputs: &Inputs<'_>, resolved: &Resolved) -> SourcesReques
     let directories = &resolved.directories;
     let variables = &resolved.variables;
     let remote = remote(inputs, resolved);
-    let script = |script: &str| {
-        let given = (!script.is_empty()).then(|| script.to_owned());
-        given.into_iter().collect()
+    let script = |script: &str| (!script.is_empty()).then(|| script.to_owned());
+    let hook = |name: &str| {
+        let hooks = resolved.payload.hooks.iter();
+        hooks
+            .filter(|hook| hook.name == name)
+            .flat_map(|hook| hook.script.iter().cloned())
+            .collect::<Vec<_>>()
     };
     SourcesRequest {
         strategy: agent_strategy(settings.git_strategy),
@@ -36,13 +43,18 @@ pub(crate) fn sources(inputs: &Inputs<'_>, resolved: &Resolved) -> SourcesReques
         username: remote.username,
         token: remote.password.into(),
         base_urls: remote.base_urls,
+        credential_hosts: remote.credential_hosts,
+        global_credentials: flags.is_on(FeatureFlag::GitUrlsWithoutTokens),
         git_ref: git.ref_name.clone(),
         sha: git.sha.clone(),
         refspecs: git.refspecs.clone(),
-        depth: u32::try_from(settings.git_depth.min(GREATEST_DEPTH)).unwrap_or(u32::MAX),
+        depth: depth(settings.git_depth),
         object_format: object_format(&git.repo_object_format),
         clean_flags: settings.git_clean_flags.clone(),
         fetch_flags: settings.git_fetch_extra_flags.clone(),
+        native_clone: flags.is_on(FeatureFlag::UseGitNativeClone),
+        clone_flags: settings.git_clone_extra_flags.clone(),
+        submodules: submodules(settings),
         checkout: settings.git_checkout,
         clean_git_config: clean_git_config(inputs, resolved),
         safe_directory: runner.safe_directory_checkout.unwrap_or(true),
@@ -68,6 +80,10 @@ pub(crate) fn sources(inputs: &Inputs<'_>, resolved: &Resolved) -> SourcesReques
                 key: variable.key.clone(),
                 value: variables.program_value(variable).into_owned().into(),
             })
+            .chain([Variable {
+                key: "GITLAB_ENV".to_owned(),
+                value: file_path(&directories.temporary, GITLAB_ENV_FILE).into(),
+            }])
             .collect(),
         files: file_variables(variables)
             .map(|variable| FileVariable {
@@ -78,8 +94,15 @@ pub(crate) fn sources(inputs: &Inputs<'_>, resolved: &Resolved) -> SourcesReques
         stale_files: STALE_FILES
             .map(|name| file_path(&directories.temporary, name).into())
             .to_vec(),
-        pre_get_sources: script(&runner.pre_get_sources_script),
-        post_get_sources: script(&runner.post_get_sources_script),
+        pre_get_sources: script(&runner.pre_get_sources_script)
+            .into_iter()
+            .chain(hook("pre_get_sources_script"))
+            .collect(),
+        post_get_sources: hook("post_get_sources_script")
+            .into_iter()
+            .chain(script(&runner.post_get_sources_script))
+            .collect(),
+        debug_trace: settings.debug_trace,
     }
 }
 
@@ -118,6 +141,25 @@ fn clean_git_config(inputs: &Inputs<'_>, resolved: &Resolved) -> bool {
     own.unwrap_or(resolved.settings.git_strategy != GitStrategy::None)
 }
 
+fn depth(depth: u64) -> u32 {
+    u32::try_from(depth.min(GREATEST_DEPTH)).unwrap_or(u32::MAX)
+}
+
+fn submodules(settings: &JobSettings) -> Option<Submodules> {
+    let recursive = match settings.git_submodule_strategy {
+        // The plan has refused an invalid one.
+        SubmoduleStrategy::None | SubmoduleStrategy::Invalid => return None,
+        SubmoduleStrategy::Normal => false,
+        SubmoduleStrategy::Recursive => true,
+    };
+    Some(Submodules {
+        recursive,
+        paths: settings.git_submodule_paths.clone(),
+        depth: depth(settings.git_submodule_depth),
+        update_flags: settings.git_submodule_update_flags.clone(),
+    })
+}
+
 fn agent_strategy(strategy: GitStrategy) -> AgentStrategy {
     match strategy {
         GitStrategy::Fetch => AgentStrategy::Fetch,
@@ -140,6 +182,7 @@ struct Remote {
     username: String,
     password: String,
     base_urls: Vec<BaseUrl>,
+    credential_hosts: Vec<String>,
 }
 
 /// The remote, its credentials, and rewrites of other URLs of the server (job-lifecycle §4.4).
@@ -149,35 +192,84 @@ fn remote(inputs: &Inputs<'_>, resolved: &Resolved) -> Remote {
     let text = payload.git_info.repo_url.expose();
     let repository = RepositoryUrl::parse(text);
     let clone_url = inputs.runner.clone_url.as_deref();
-    if let Some(base) = clone_url.and_then(RepositoryUrl::parse) {
-        return cloned_from(base, repository, resolved);
-    }
-    let Some(url) = repository else {
-        return Remote {
-            url: text.to_owned(),
-            username: TOKEN_USER.to_owned(),
-            password: String::new(),
-            base_urls: Vec::new(),
-        };
+    let clone_url = clone_url.and_then(RepositoryUrl::parse);
+    // Where the server is, as submodules name it.
+    let base = clone_url
+        .or_else(|| RepositoryUrl::parse(&inputs.runner.url))
+        .filter(RepositoryUrl::is_http);
+    let mut remote = match (clone_url, repository) {
+        (Some(base), repository) => cloned_from(base, repository, resolved),
+        (None, None) => Remote::of_url(text.to_owned()),
+        (None, Some(url)) if !url.is_http() => {
+            // The user is part of an ssh address.
+            let user = url
+                .user()
+                .map(|user| format!("{user}@"))
+                .unwrap_or_default();
+            Remote::of_url(format!("{}://{user}{}{}", url.scheme, url.host, url.path))
+        }
+        (None, Some(url)) => Remote {
+            username: url.user().unwrap_or_else(|| TOKEN_USER.to_owned()),
+            password: url.password().unwrap_or_else(|| token.to_owned()),
+            ..Remote::of_url(url.clean())
+        },
     };
-    if !url.is_http() {
-        // The user is part of an ssh address; there is no token to give.
-        let user = url
-            .user()
-            .map(|user| format!("{user}@"))
-            .unwrap_or_default();
-        return Remote {
-            url: format!("{}://{user}{}{}", url.scheme, url.host, url.path),
+    if let Some(base) = base {
+        if resolved.settings.git_submodule_force_https {
+            remote
+                .base_urls
+                .extend(https_for_ssh(&base, &resolved.variables));
+        }
+        let origin = base.origin();
+        let known = RepositoryUrl::parse(&remote.url).is_some_and(|url| url.origin() == origin);
+        if !known {
+            remote.credential_hosts.push(origin);
+            if remote.password.is_empty() {
+                token.clone_into(&mut remote.password);
+            }
+        }
+    }
+    remote
+}
+
+impl Remote {
+    /// Without credentials.
+    fn of_url(url: String) -> Self {
+        Self {
+            url,
             username: TOKEN_USER.to_owned(),
             password: String::new(),
             base_urls: Vec::new(),
-        };
+            credential_hosts: Vec::new(),
+        }
     }
-    Remote {
-        url: url.clean(),
-        username: url.user().unwrap_or_else(|| TOKEN_USER.to_owned()),
-        password: url.password().unwrap_or_else(|| token.to_owned()),
-        base_urls: Vec::new(),
+}
+
+/// `GIT_SUBMODULE_FORCE_HTTPS`: ssh addresses of the server lead to its HTTP address.
+fn https_for_ssh(base: &RepositoryUrl<'_>, variables: &Variables) -> Vec<BaseUrl> {
+    let value = |names: [&'static str; 2]| {
+        let values = names.map(|name| variables.value(name));
+        values.into_iter().find(|value| !value.is_empty())
+    };
+    let Some(host) = value(["CI_SERVER_SHELL_SSH_HOST", "CI_SERVER_HOST"]) else {
+        return Vec::new();
+    };
+    let url = format!("{}{}", base.origin(), base.path.trim_end_matches('/'));
+    match variables.value("CI_SERVER_SHELL_SSH_PORT") {
+        "" | "22" => vec![
+            BaseUrl {
+                url: format!("{url}/"),
+                instead_of: format!("git@{host}:"),
+            },
+            BaseUrl {
+                url,
+                instead_of: format!("ssh://git@{host}"),
+            },
+        ],
+        port => vec![BaseUrl {
+            url,
+            instead_of: format!("ssh://git@{host}:{port}"),
+        }],
     }
 }
 
@@ -194,22 +286,15 @@ fn cloned_from(
     let folder = base.path.trim_end_matches('/');
     if !base.is_http() {
         let user = base.user().unwrap_or_else(|| "git".to_owned());
-        return Remote {
-            url: format!(
-                "{}://{user}@{}{folder}/{project}.git",
-                base.scheme, base.host
-            ),
-            username: TOKEN_USER.to_owned(),
-            password: String::new(),
-            base_urls: Vec::new(),
-        };
+        return Remote::of_url(format!(
+            "{}://{user}@{}{folder}/{project}.git",
+            base.scheme, base.host
+        ));
     }
     let origin = base.origin();
     // The peer gives the token to both addresses; here the other one leads to the first.
     let public = repository.filter(|url| url.is_http() && url.origin() != origin);
     Remote {
-        url: format!("{origin}{folder}/{project}.git"),
-        username: TOKEN_USER.to_owned(),
         password: resolved.payload.token.expose().to_owned(),
         base_urls: public
             .map(|url| BaseUrl {
@@ -218,6 +303,7 @@ fn cloned_from(
             })
             .into_iter()
             .collect(),
+        ..Remote::of_url(format!("{origin}{folder}/{project}.git"))
     }
 }
 

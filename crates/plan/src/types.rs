@@ -227,6 +227,9 @@ pub struct ScriptWork {
 pub struct ScriptOptions {
     /// `shell = "sh"`.
     pub sh: bool,
+    /// `shell = "pwsh"`.
+    #[serde(default)]
+    pub pwsh: bool,
     /// `CI_DEBUG_TRACE`.
     pub debug_trace: bool,
     /// The server understands sections.

@@ -167,6 +167,8 @@ fn host() -> HostFacts {
         log_driver: LogDriver::Auto,
         link_variables: true,
         naming: gantry_config::Naming::default(),
+        nested_variables: false,
+        mask_encoded: true,
     }
 }
 
@@ -201,7 +203,7 @@ proptest! {
         let numbers = Numbers { concurrent: numbers[0], concurrent_project: numbers[1] };
         let log = log_plan(&payload, &runner, &host, numbers);
         prop_assert!(log.header.len() >= 2);
-        refusal(&payload, &runner, |_| false);
+        refusal(&payload, |_| false);
         job_url(&payload);
         let inputs = Inputs {
             payload: &payload,

@@ -522,9 +522,8 @@ async fn prepare_job(
 ) -> Result<Result<Job, Cause>, ExecutorError> {
     let ignore = shared.config.borrow().gantry.ignore_unsupported.clone();
     if open.plan.is_none()
-        && let Some(cause) = gantry_plan::refusal(&open.origin.payload, &open.runner, |keyword| {
-            ignore.allows(keyword)
-        })
+        && let Some(cause) =
+            gantry_plan::refusal(&open.origin.payload, |keyword| ignore.allows(keyword))
     {
         return Ok(Err(cause));
     }

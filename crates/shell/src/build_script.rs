@@ -17,6 +17,9 @@ mod tests;
 /// First line of an `after_script` that has its project directory (job-lifecycle §8).
 const AFTER_SCRIPT_NOTICE: &str = "Running after script...";
 
+/// Name of the file, below the temporary directory, from which git is to know the job's credentials anywhere.
+const GIT_CONFIG_FILE: &str = ".glr.gconf";
+
 /// The shell a runner is configured for. Which one runs is up to the image
 /// ([`crate::DETECT_SHELL`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub enum Shell {
     Bash,
     /// `shell = "sh"`.
     Sh,
+    /// `shell = "pwsh"`: PowerShell, in images that have it.
+    Pwsh,
 }
 
 /// Which stage a script is for.
@@ -95,6 +100,9 @@ impl fmt::Debug for Rendered {
 impl BuildScript<'_> {
     /// Renders the script (job-lifecycle §3.1, §3.4).
     pub fn render(&self) -> Rendered {
+        if self.shell == Shell::Pwsh {
+            return crate::pwsh::render(self);
+        }
         let mut body = String::new();
         if let Some(nonce) = self.start_nonce {
             body.push_str(r"printf '%s\n' ");
@@ -109,6 +117,7 @@ impl BuildScript<'_> {
         self.push_directories(&mut body);
         let skipped_keys = self.push_exports(&mut body);
         self.push_gitlab_env(&mut body);
+        self.push_git_config(&mut body);
         body.push_str("cd ");
         push_word(&mut body, self.project_dir);
         body.push('\n');
@@ -216,6 +225,21 @@ unset _runner_env_number _runner_env_line
 fi
 "#,
         );
+    }
+
+    /// Lets git find credentials outside of the project directory, too (job-lifecycle §4.3 step 2), where the helper has written
+    /// down how.
+    fn push_git_config(&self, body: &mut String) {
+        if !self.flags.is_on(FeatureFlag::GitUrlsWithoutTokens) {
+            return;
+        }
+        let mut file = String::new();
+        push_word(&mut file, &file_path(self.tmp_dir, GIT_CONFIG_FILE));
+        body.push_str("if [ -r ");
+        body.push_str(&file);
+        body.push_str(" ]; then export GIT_CONFIG_GLOBAL=");
+        body.push_str(&file);
+        body.push_str("; fi\n");
     }
 
     fn push_commands(&self, body: &mut String) {

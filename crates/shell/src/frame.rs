@@ -28,7 +28,8 @@ impl Frame {
         let mut script = String::with_capacity(body.len() + body.len() / 4 + 400);
         script.push_str(match self.shell {
             Shell::Bash => "#!/usr/bin/env bash\n",
-            Shell::Sh => "#!/usr/bin/env sh\n",
+            // PowerShell has a frame of its own.
+            Shell::Sh | Shell::Pwsh => "#!/usr/bin/env sh\n",
         });
         // A signalled shell exits at once instead of printing the script it was reading.
         script.push_str("\ntrap 'exit 1' TERM\n\n{ ");

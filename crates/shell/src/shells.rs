@@ -68,8 +68,11 @@ impl Run {
     }
 
     fn spawn(shell: &TestShell, arguments: &[&str], stdin: &[u8]) -> Self {
-        let mut child = Command::new(shell.words[0])
-            .args(&shell.words[1..])
+        // Signals that whoever runs the tests ignores (nohup, a background job) would be ignored by the shell as well, and told by
+        // its `trap`.
+        let mut child = Command::new("/usr/bin/env")
+            .arg("--default-signal")
+            .args(shell.words)
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")

@@ -30,6 +30,10 @@ pub struct GantryConfig {
     pub link_variables: bool,
     /// `naming`: names of cache volumes and of paths below a shared builds directory.
     pub naming: Naming,
+    /// `nested_variables`: references in what references of variables stand for are expanded, too.
+    pub nested_variables: bool,
+    /// `mask_encoded`: base64 and URL forms of masked values are masked, too.
+    pub mask_encoded: bool,
     /// `[gantry.helper_binary]`: architecture of the engine (`arm64`, `amd64` …) → a `gantry-helper` for it, where the one that is
     /// built in does not fit.
     pub helper_binary: BTreeMap<String, PathBuf>,
@@ -46,6 +50,8 @@ impl Default for GantryConfig {
             log_driver: LogDriver::default(),
             link_variables: true,
             naming: Naming::default(),
+            nested_variables: false,
+            mask_encoded: true,
             helper_binary: BTreeMap::new(),
         }
     }

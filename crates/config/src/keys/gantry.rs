@@ -60,6 +60,20 @@ pub(super) static SECTION: Section = Section {
             "names of cache volumes and of paths below a shared builds directory: as the Docker executor's page documents them, or as compatible_version has them, to take over what it left on a host",
         ),
         Key::new(
+            "nested_variables",
+            Kind::Bool,
+            "false",
+            "expand references in what references of variables stand for; GitLab Runner expands once",
+        )
+        .at_restart(),
+        Key::new(
+            "mask_encoded",
+            Kind::Bool,
+            "true",
+            "mask the base64 and URL forms of masked values in job logs, too",
+        )
+        .at_restart(),
+        Key::new(
             "helper_binary",
             Kind::Texts,
             "",

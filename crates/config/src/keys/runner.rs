@@ -128,7 +128,12 @@ pub(super) static SECTION: Section = Section {
             "KEY=value variables under those of the job",
         )
         .secret(),
-        Key::new("shell", Kind::Text, "", "shell of scripts: bash or sh"),
+        Key::new(
+            "shell",
+            Kind::Text,
+            "",
+            "shell of scripts: bash, sh or pwsh (PowerShell)",
+        ),
         Key::new(
             "pre_get_sources_script",
             Kind::Text,

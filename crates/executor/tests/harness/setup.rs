@@ -265,6 +265,8 @@ impl Setup {
             log_driver: LogDriver::Auto,
             link_variables: true,
             naming: gantry_config::Naming::default(),
+            nested_variables: false,
+            mask_encoded: true,
         }
     }
 }

@@ -55,8 +55,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<ExitCode, CliError> {
     let payload = JobPayload::from_slice(&bytes)
         .map_err(|error| CliError::new(format!("{}: {error}", args.job.display())))?;
     let ignored = &loaded.config.gantry.ignore_unsupported;
-    if let Some(cause) = gantry_plan::refusal(&payload, &runner, |keyword| ignored.allows(keyword))
-    {
+    if let Some(cause) = gantry_plan::refusal(&payload, |keyword| ignored.allows(keyword)) {
         return Err(would_fail(&cause));
     }
     let facts = host::facts(

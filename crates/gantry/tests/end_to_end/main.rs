@@ -17,3 +17,4 @@ mod protocol;
 mod signals;
 mod sources;
 mod stopping;
+mod submodules;

@@ -13,6 +13,7 @@ mod foreign;
 mod log_form;
 mod payloads;
 mod scheduling;
+mod values;
 
 /// Numbered lines, slow enough that several patches are needed where the server asks for one a second.
 fn numbered(lines: usize) -> JobBuilder {

@@ -152,7 +152,9 @@ fn work(
         out,
         err,
     );
-    stage.git_programs = shared.git.git().programs;
+    let git = shared.git.git();
+    stage.git_programs = git.programs;
+    stage.git_version = git.version;
     // A mistake in here must not take the agent, and with it the job, along.
     let result =
         catch_unwind(AssertUnwindSafe(|| perform(&mut stage, request))).unwrap_or_else(|_| {

@@ -220,6 +220,9 @@ fn lfs_files_are_pulled_once_where_git_has_lfs() {
         command.env("PATH", format!("{}:{path}", bin.path().display()));
     });
     let repository = Repository::new();
+    let done = agent.sources("0", request(&agent, &repository)).ok();
+    assert!(!done.out().contains("lfs"), "no attributes name it");
+    repository.commit(".gitattributes", "*.bin filter=lfs\n");
     let done = agent.sources("1", request(&agent, &repository)).ok();
     assert!(done.out().contains("lfs pull 1\n\n"), "{}", done.out());
     let skipped = SourcesRequest {

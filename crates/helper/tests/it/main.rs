@@ -11,5 +11,7 @@ mod connect;
 mod environment;
 mod hostile;
 mod http;
+mod lfs;
 mod sources;
+mod submodules;
 mod support;

@@ -35,6 +35,7 @@ fn input() -> AssembleInput {
             ..Variable::new("VAULT", "v")
         }],
         network_name: Some("net".into()),
+        nested: false,
     }
 }
 
@@ -207,4 +208,27 @@ fn variable_without_a_key_is_left_out_and_reported_once() {
 fn secret_is_raw_and_reaches_other_variables_as_its_file() {
     let expanded = assemble(&payload(&[("REF", "$VAULT")]), &input()).expanded;
     assert_eq!(expanded.value("REF"), "/builds/g/p.tmp/VAULT");
+}
+
+#[test]
+fn references_are_expanded_once_unless_all_of_them_are_wanted() {
+    let payload = JobPayload {
+        variables: vec![
+            Variable::new("A", "$B"),
+            Variable::new("B", "$CI_PROJECT_DIR/x"),
+        ],
+        ..JobPayload::default()
+    };
+    assert_eq!(
+        assemble(&payload, &input()).expanded.value("A"),
+        "$CI_PROJECT_DIR/x"
+    );
+    let nested = AssembleInput {
+        nested: true,
+        ..input()
+    };
+    assert_eq!(
+        assemble(&payload, &nested).expanded.value("A"),
+        "/builds/g/p/x"
+    );
 }

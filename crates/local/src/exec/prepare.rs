@@ -79,7 +79,7 @@ impl Preparation<'_> {
         let mut payload = to_payload(job, self.run, &facts).map_err(|error| error.to_string())?;
         choose_images(&mut payload, self.options)?;
         let runner = self.runner(&payload);
-        if let Some(cause) = gantry_plan::refusal(&payload, &runner, |_| false) {
+        if let Some(cause) = gantry_plan::refusal(&payload, |_| false) {
             return Err(cause.message());
         }
         // The place in the file: no two jobs of a run have the same, also one after the other.

@@ -146,6 +146,8 @@ impl Harness {
                 log_driver: LogDriver::Auto,
                 link_variables: true,
                 naming: gantry_config::Naming::default(),
+                nested_variables: false,
+                mask_encoded: true,
             },
             state: self.state(),
             started_at: "2026-01-02T03:04:05Z".to_owned(),

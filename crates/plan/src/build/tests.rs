@@ -23,19 +23,27 @@ fn engines_of_other_systems_are_refused(#[case] os: &str) {
 }
 
 #[rstest]
-#[case(None, Some(false))]
-#[case(Some("bash"), Some(false))]
-#[case(Some("sh"), Some(true))]
-#[case(Some("pwsh"), None)]
+#[case(None, Some((false, false)))]
+#[case(Some("bash"), Some((false, false)))]
+#[case(Some("sh"), Some((true, false)))]
+#[case(Some("pwsh"), Some((false, true)))]
 #[case(Some("zsh"), None)]
-fn scripts_are_for_bash_or_sh(#[case] shell: Option<&str>, #[case] sh: Option<bool>) {
+fn scripts_are_for_shells_of_the_list(
+    #[case] shell: Option<&str>,
+    #[case] expected: Option<(bool, bool)>,
+) {
     let fixture = Fixture::new().with(|it| it.runner.shell = shell.map(str::to_owned));
-    match sh {
-        Some(sh) => assert_eq!(fixture.plan().script.sh, sh),
+    match expected {
+        Some((sh, pwsh)) => {
+            let plan = fixture.plan();
+            assert_eq!((plan.script.sh, plan.script.pwsh), (sh, pwsh));
+            let program = plan.build.spec.cmd.unwrap().remove(0);
+            assert_eq!(program, if pwsh { "pwsh" } else { "sh" });
+        }
         None => assert_eq!(
             fixture.mistake(),
             format!(
-                "shell {:?} is not supported: set `shell` in [[runners]] to \"bash\" or \"sh\", or leave it out",
+                "shell {:?} is not supported: set `shell` in [[runners]] to \"bash\", \"sh\" or \"pwsh\", or leave it out",
                 shell.unwrap()
             )
         ),

@@ -134,3 +134,55 @@ fn a_log_plan_is_read_back_from_a_journal() {
     assert_eq!(serde_json::to_value(&back).unwrap(), json);
     assert_eq!(back.masks, log.masks);
 }
+
+#[test]
+fn a_masked_value_is_masked_in_its_final_and_in_its_encoded_forms() {
+    let fixture = Fixture::new().push(masked("SECRET", "$CI_PROJECT_DIR:s3cret"));
+    let phrases = fixture.log_plan().masks.phrases;
+    for phrase in [
+        "/builds/group/project:s3cret",
+        "%2Fbuilds%2Fgroup%2Fproject%3As3cret",
+        "L2J1aWxkcy9ncm91cC9wcm9qZWN0OnMzY3Jld",
+    ] {
+        assert!(phrases.iter().any(|found| found == phrase), "{phrases:?}");
+    }
+    let plain = fixture.with(|it| it.host.mask_encoded = false);
+    let phrases = plain.log_plan().masks.phrases;
+    assert!(
+        !phrases.iter().any(|found| found.contains("%2F")),
+        "{phrases:?}"
+    );
+}
+
+#[test]
+fn nothing_but_the_error_is_printed_of_a_job_whose_inputs_cannot_be_used() {
+    let input = gantry_job::payload::JobInput {
+        key: "n".to_owned(),
+        value: gantry_job::payload::JobInputValue {
+            kind: "number".to_owned(),
+            content: gantry_job::payload::Opaque(3.into()),
+            sensitive: false,
+        },
+    };
+    let with = |line: &str| {
+        let input = input.clone();
+        Fixture::new().with(|it| {
+            it.payload.inputs = vec![input];
+            it.payload.steps = vec![crate::fixture::step("script", &[line])];
+        })
+    };
+    let bad = with("echo ${{ job.inputs.n }}");
+    assert!(bad.log_plan().header.is_empty());
+    assert!(
+        bad.mistake()
+            .starts_with("failed to interpolate job inputs: cannot put a number into text")
+    );
+    let good = with("echo ${{ str(job.inputs.n) }}");
+    assert!(!good.log_plan().header.is_empty());
+    let stage = |stage: &crate::PlannedStage| match &stage.work {
+        crate::StageWork::Script(work) => Some(work.lines.clone()),
+        _ => None,
+    };
+    let lines: Vec<_> = good.plan().stages.iter().filter_map(stage).collect();
+    assert_eq!(lines, [["echo 3"]]);
+}

@@ -1,24 +1,20 @@
-use gantry_job::payload::{Hook, SecretSource};
+use gantry_job::payload::SecretSource;
 use rstest::rstest;
 
 use super::*;
 use crate::fixture::{Fixture, image, strings};
 
 fn message(fixture: &Fixture, ignores: &[&str]) -> Option<String> {
-    refusal(&fixture.payload, &fixture.runner, |keyword| {
-        ignores.contains(&keyword)
-    })
-    .map(|cause| cause.message())
+    refusal(&fixture.payload, |keyword| ignores.contains(&keyword)).map(|cause| cause.message())
 }
 
 fn demanding() -> Fixture {
-    Fixture::new()
-        .variable("GIT_SUBMODULE_STRATEGY", "recursive")
-        .with(|it| {
-            let secret = ("DB".to_owned(), SecretSource::default());
-            it.payload.secrets = [secret].into();
-            it.payload.run = Some("[{}]".to_owned());
-        })
+    Fixture::new().with(|it| {
+        let secret = ("DB".to_owned(), SecretSource::default());
+        it.payload.secrets = [secret].into();
+        it.payload.run = Some("[{}]".to_owned());
+        it.payload.suspend_options.suspend_on_success = true;
+    })
 }
 
 #[test]
@@ -30,41 +26,26 @@ fn a_job_that_asks_for_nothing_new_may_run() {
 fn what_cannot_be_done_is_named_with_place_and_setting() {
     assert_eq!(
         message(&demanding(), &[]).unwrap(),
-        "this version of Gantry does not do `secrets` (secret \"DB\"), `run`, `GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\"); remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
+        "this version of Gantry does not do `secrets` (secret \"DB\"), `run`, `suspend_options`; remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
     );
 }
 
 #[rstest]
-#[case(&["secrets"], &["GIT_SUBMODULE_STRATEGY", "run"])]
-#[case(&["secrets", "run", "GIT_SUBMODULE_STRATEGY"], &[])]
-#[case(&["nothing"], &["GIT_SUBMODULE_STRATEGY", "secrets", "run"])]
+#[case(&["secrets"], &["suspend_options", "run"])]
+#[case(&["secrets", "run", "suspend_options"], &[])]
+#[case(&["nothing"], &["suspend_options", "secrets", "run"])]
 fn ignored_keywords_refuse_nothing(#[case] ignores: &[&str], #[case] named: &[&str]) {
     let Some(message) = message(&demanding(), ignores) else {
         assert!(named.is_empty());
         return;
     };
-    for keyword in ["secrets", "run", "GIT_SUBMODULE_STRATEGY"] {
+    for keyword in ["secrets", "run", "suspend_options"] {
         assert_eq!(
             message.contains(&format!("`{keyword}`")),
             named.contains(&keyword),
             "{message}"
         );
     }
-}
-
-#[test]
-fn variables_of_the_runner_count() {
-    let fixture = Fixture::new().environment(&[("GIT_SUBMODULE_STRATEGY", "normal")]);
-    assert!(
-        message(&fixture, &[])
-            .unwrap()
-            .contains("`GIT_SUBMODULE_STRATEGY`")
-    );
-    // The job's own variable wins.
-    assert_eq!(
-        message(&fixture.variable("GIT_SUBMODULE_STRATEGY", "none"), &[]),
-        None
-    );
 }
 
 #[test]
@@ -87,23 +68,15 @@ fn unknown_options_of_an_image_are_refused_whatever_the_config_ignores() {
 
 #[test]
 fn what_is_ignored_is_said_in_the_log_once() {
-    let fixture = demanding().with(|it| {
-        let hook = Hook {
-            name: "pre_get_sources_script".to_owned(),
-            script: strings(&["true"]),
-        };
-        it.payload.hooks = vec![hook.clone(), hook];
-    });
     let expected = [
         "`secrets` (secret \"DB\")",
         "`run`",
-        "`hooks` (hook \"pre_get_sources_script\")",
-        "`GIT_SUBMODULE_STRATEGY` (variable, value \"recursive\")",
+        "`suspend_options`",
     ]
     .map(|keyword| {
         format!("This job runs without {keyword}, which this version of Gantry does not do (`ignore_unsupported` in [gantry])")
     });
-    assert_eq!(fixture.plan().warnings, expected);
+    assert_eq!(demanding().plan().warnings, expected);
 }
 
 #[rstest]
@@ -136,12 +109,7 @@ fn logs_of_services_are_asked_for_in_vain_and_that_is_said(
     "fetch",
     Some("not done in this version of Gantry, sources can be written to by every user")
 )]
-#[case::native_clone(
-    "FF_USE_GIT_NATIVE_CLONE",
-    "clone",
-    Some("not done in this version of Gantry, the repository is fetched into an empty directory")
-)]
-#[case::native_clone_unused("FF_USE_GIT_NATIVE_CLONE", "fetch", None)]
+#[case::native_clone("FF_USE_GIT_NATIVE_CLONE", "clone", None)]
 #[case::without_difference("FF_TEST_FEATURE", "fetch", None)]
 fn a_flag_whose_lack_jobs_can_see_is_said(
     #[case] flag: &str,

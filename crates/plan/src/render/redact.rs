@@ -85,7 +85,8 @@ struct Hidden {
 
 impl Hidden {
     fn of(variables: &Variables) -> Self {
-        let mut keys = HashMap::new();
+        // A path, which only scripts are given.
+        let mut keys = HashMap::from([("GITLAB_ENV".to_owned(), true)]);
         for variable in variables {
             // Of a file variable programs get the path.
             let shown = is_shown(variable) || variable.file;

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use gantry_job::payload::Hook;
 use rstest::rstest;
 
 use super::*;
@@ -104,11 +105,11 @@ fn the_depth_is_one_that_git_takes(#[case] depth: i64, #[case] expected: u32) {
     "ssh://git@h:22/g/p.git",
     "ssh://git@h:22/g/p.git",
     "gitlab-ci-token",
-    ""
+    JOB_TOKEN
 )]
-#[case::ssh_without_user("ssh://h/g/p.git", "ssh://h/g/p.git", "gitlab-ci-token", "")]
-#[case::no_url("git@h:g/p.git", "git@h:g/p.git", "gitlab-ci-token", "")]
-#[case::local("/srv/git/p", "/srv/git/p", "gitlab-ci-token", "")]
+#[case::ssh_without_user("ssh://h/g/p.git", "ssh://h/g/p.git", "gitlab-ci-token", JOB_TOKEN)]
+#[case::no_url("git@h:g/p.git", "git@h:g/p.git", "gitlab-ci-token", JOB_TOKEN)]
+#[case::local("/srv/git/p", "/srv/git/p", "gitlab-ci-token", JOB_TOKEN)]
 fn the_remote_and_its_credentials_are_told_apart(
     #[case] url: &str,
     #[case] remote: &str,
@@ -120,6 +121,8 @@ fn the_remote_and_its_credentials_are_told_apart(
     assert_eq!(request.username, username);
     assert_eq!(request.token.expose(), password);
     assert!(request.base_urls.is_empty());
+    // Submodules may be named by the server's own address.
+    assert_eq!(request.credential_hosts, ["https://gitlab.example.com"]);
 }
 
 #[rstest]
@@ -215,7 +218,14 @@ fn variables_are_what_programs_see_and_files_hold_the_last_content() {
     };
     assert_eq!(value("SECRET"), Some("s3cret"));
     assert_eq!(value("FILE"), Some("/builds/group/project.tmp/FILE"));
-    assert_eq!(request.variables.len(), fixture.resolved().variables.len());
+    assert_eq!(
+        value("GITLAB_ENV"),
+        Some("/builds/group/project.tmp/gitlab_runner_env")
+    );
+    assert_eq!(
+        request.variables.len(),
+        fixture.resolved().variables.len() + 1
+    );
     let files: Vec<_> = request
         .files
         .iter()
@@ -298,4 +308,106 @@ fn no_debug_form_shows_a_token() {
             assert!(!format!("{request:?}").contains(JOB_TOKEN));
         }
     }
+}
+
+#[test]
+fn submodules_hooks_and_clone_flags_reach_the_request() {
+    let request = sources(&Fixture::new());
+    assert_eq!(request.submodules, None);
+    assert!(
+        request.credential_hosts.is_empty(),
+        "one server, one address"
+    );
+    assert!(!request.native_clone && !request.global_credentials && !request.debug_trace);
+
+    let hook = |name: &str, lines: &[&str]| Hook {
+        name: name.to_owned(),
+        script: strings(lines),
+    };
+    let fixture = Fixture::new()
+        .variable("GIT_SUBMODULE_STRATEGY", "recursive")
+        .variable("GIT_SUBMODULE_PATHS", "a :(exclude)b")
+        .variable("GIT_SUBMODULE_DEPTH", "3")
+        .variable("GIT_SUBMODULE_UPDATE_FLAGS", "--remote --jobs 4")
+        .variable("GIT_CLONE_EXTRA_FLAGS", "--filter=blob:none")
+        .variable("CI_DEBUG_TRACE", "true")
+        .flag("FF_USE_GIT_NATIVE_CLONE", true)
+        .flag("FF_GIT_URLS_WITHOUT_TOKENS", true)
+        .with(|it| {
+            it.runner.pre_get_sources_script = "echo config".to_owned();
+            it.runner.post_get_sources_script = "echo config".to_owned();
+            it.payload.hooks = vec![
+                hook("post_get_sources_script", &["echo after"]),
+                hook("pre_get_sources_script", &["echo 1", "echo 2"]),
+                hook("of_tomorrow", &["false"]),
+            ];
+        });
+    let request = sources(&fixture);
+    assert_eq!(
+        request.submodules,
+        Some(Submodules {
+            recursive: true,
+            paths: strings(&["a", ":(exclude)b"]),
+            depth: 3,
+            update_flags: strings(&["--remote", "--jobs", "4"]),
+        })
+    );
+    assert_eq!(request.pre_get_sources, ["echo config", "echo 1", "echo 2"]);
+    assert_eq!(request.post_get_sources, ["echo after", "echo config"]);
+    assert_eq!(request.clone_flags, ["--filter=blob:none"]);
+    assert!(request.native_clone && request.global_credentials && request.debug_trace);
+}
+
+#[rstest]
+#[case::normal("normal", "fetch", Some(false))]
+#[case::recursive("recursive", "clone", Some(true))]
+#[case::none("none", "fetch", None)]
+#[case::without_repository("recursive", "none", None)]
+#[case::empty("recursive", "empty", None)]
+fn submodules_follow_their_strategy(
+    #[case] submodules: &str,
+    #[case] strategy: &str,
+    #[case] recursive: Option<bool>,
+) {
+    let fixture = Fixture::new()
+        .variable("GIT_SUBMODULE_STRATEGY", submodules)
+        .variable("GIT_STRATEGY", strategy);
+    let found = sources(&fixture).submodules;
+    assert_eq!(found.as_ref().map(|found| found.recursive), recursive);
+    assert!(found.is_none_or(|found| found.depth == 20 && found.paths.is_empty()));
+}
+
+// job-lifecycle §4.4
+#[rstest]
+#[case::usual("", None, &[("https://gitlab.example.com/", "git@h:"), ("https://gitlab.example.com", "ssh://git@h")])]
+#[case::usual_port("22", None, &[("https://gitlab.example.com/", "git@h:"), ("https://gitlab.example.com", "ssh://git@h")])]
+#[case::other_port("2222", None, &[("https://gitlab.example.com", "ssh://git@h:2222")])]
+#[case::clone_url("2222", Some("https://internal/base/"), &[
+    ("https://internal/base/", "https://gitlab.example.com/"), ("https://internal/base", "ssh://git@h:2222")])]
+#[case::clone_url_by_ssh("", Some("ssh://internal"), &[])]
+fn ssh_addresses_of_the_server_are_forced_to_https(
+    #[case] port: &str,
+    #[case] clone_url: Option<&str>,
+    #[case] rewrites: &[(&str, &str)],
+) {
+    let fixture = Fixture::new()
+        .variable("GIT_SUBMODULE_FORCE_HTTPS", "true")
+        .variable("CI_SERVER_HOST", "h")
+        .variable("CI_SERVER_SHELL_SSH_PORT", port)
+        .with(|it| it.runner.clone_url = clone_url.map(str::to_owned));
+    let request = sources(&fixture);
+    let found: Vec<_> = request
+        .base_urls
+        .iter()
+        .map(|base| (base.url.as_str(), base.instead_of.as_str()))
+        .collect();
+    assert_eq!(found, rewrites);
+    let named = fixture.variable("CI_SERVER_SHELL_SSH_HOST", "ssh.h");
+    assert!(
+        sources(&named)
+            .base_urls
+            .iter()
+            .skip(usize::from(clone_url.is_some()))
+            .all(|base| base.instead_of.contains("@ssh.h"))
+    );
 }

@@ -17,6 +17,7 @@ pub struct RepositoryBuilder {
     heads: BTreeMap<String, usize>,
     staged: Vec<u8>,
     import: Vec<u8>,
+    submodules: String,
     commits: usize,
 }
 
@@ -40,6 +41,7 @@ impl RepositoryBuilder {
             heads: BTreeMap::new(),
             staged: Vec::new(),
             import: Vec::new(),
+            submodules: String::new(),
             commits: 0,
         }
     }
@@ -60,6 +62,17 @@ impl RepositoryBuilder {
     #[must_use]
     pub fn symlink(self, path: &str, target: &str) -> Self {
         self.entry("120000", path, target.as_bytes())
+    }
+
+    /// Adds a submodule to the next commit: a commit of the repository at `url`, which may be relative to this one's.
+    #[must_use]
+    pub fn submodule(mut self, path: &str, url: &str, commit: &str) -> Self {
+        let section = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
+        self.submodules.push_str(&section);
+        let link = format!("M 160000 {commit} {path}\n");
+        self.staged.extend_from_slice(link.as_bytes());
+        let modules = self.submodules.clone();
+        self.file(".gitmodules", modules)
     }
 
     /// Deletes a file in the next commit.

@@ -490,6 +490,8 @@ fn the_gantry_table_is_read() {
         log_driver = "json-file"
         link_variables = false
         naming = "compatible"
+        nested_variables = true
+        mask_encoded = false
         helper_binary = { arm64 = "/opt/gantry-helper-arm64" }
         "#,
     )
@@ -516,6 +518,9 @@ fn the_gantry_table_is_read() {
         ),
         ("18.2.1", Some("abc123"))
     );
+    assert!(gantry.nested_variables && !gantry.mask_encoded);
+    let unset = loaded("").config.gantry;
+    assert!(!unset.nested_variables && unset.mask_encoded);
     assert!(
         gantry.ignore_unsupported.allows("cache") && !gantry.ignore_unsupported.allows("secrets")
     );

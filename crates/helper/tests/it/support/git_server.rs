@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread,
 };
 
@@ -19,6 +19,40 @@ pub(crate) type Request = HashMap<String, String>;
 pub(crate) struct GitServer {
     port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
+    together: Arc<Together>,
+}
+
+/// Holds requests back until several are there at a time: proof that a client does not send them one after the other.
+#[derive(Default)]
+struct Together {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    text: String,
+    wanted: usize,
+    present: usize,
+    in_vain: bool,
+}
+
+impl Together {
+    fn wait(&self, target: &str) {
+        let mut state = self.waiting.lock().unwrap();
+        if state.present >= state.wanted || !target.contains(&state.text) {
+            return;
+        }
+        state.present += 1;
+        self.changed.notify_all();
+        let (mut state, timeout) = self
+            .changed
+            .wait_timeout_while(state, super::PATIENCE, |state| state.present < state.wanted)
+            .unwrap();
+        state.in_vain |= timeout.timed_out();
+        // Once is enough.
+        state.wanted = 0;
+    }
 }
 
 impl GitServer {
@@ -28,15 +62,37 @@ impl GitServer {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (root, seen) = (root.to_owned(), Arc::clone(&requests));
+        let together = Arc::<Together>::default();
+        let waiting = Arc::clone(&together);
         let token = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
         let expected = format!("Basic {token}");
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (root, seen, expected) = (root.clone(), Arc::clone(&seen), expected.clone());
-                thread::spawn(move || answer(&stream, &root, &seen, &expected));
+                let together = Arc::clone(&waiting);
+                thread::spawn(move || answer(&stream, &root, &seen, &expected, &together));
             }
         });
-        Self { port, requests }
+        Self {
+            port,
+            requests,
+            together,
+        }
+    }
+
+    /// Answers the next requests whose target holds a text only when so many have come.
+    pub(crate) fn answer_only_together(&self, count: usize, text: &str) {
+        *self.together.waiting.lock().unwrap() = Waiting {
+            text: text.to_owned(),
+            wanted: count,
+            ..Waiting::default()
+        };
+    }
+
+    /// Whether they came together.
+    pub(crate) fn was_asked_together(&self) -> bool {
+        let state = self.together.waiting.lock().unwrap();
+        state.wanted == 0 && !state.in_vain
     }
 
     pub(crate) fn host(&self) -> String {
@@ -57,6 +113,7 @@ fn answer(
     root: &Path,
     seen: &Mutex<Vec<Request>>,
     expected: &str,
+    together: &Together,
 ) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
@@ -90,6 +147,15 @@ fn answer(
         let refused = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"GitLab\"\r\n\
                        Content-Length: 0\r\nConnection: close\r\n\r\n";
         return writer.write_all(refused.as_bytes()).ok();
+    }
+    together.wait(&target);
+    if let Some(content) = lfs_answer(root, &target, &body, &request) {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.git-lfs+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            content.len()
+        );
+        writer.write_all(head.as_bytes()).ok()?;
+        return writer.write_all(&content).ok();
     }
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let header = |name: &str| request.get(name).cloned().unwrap_or_default();
@@ -135,6 +201,41 @@ fn answer(
     );
     writer.write_all(response.as_bytes()).ok()?;
     writer.write_all(content).ok()
+}
+
+/// A stand-in for an LFS server, as far as downloads go: the batch call, and files below `lfs` by their hash.
+fn lfs_answer(root: &Path, target: &str, body: &[u8], request: &Request) -> Option<Vec<u8>> {
+    if let Some(oid) = target.strip_prefix("/lfs-objects/") {
+        return std::fs::read(root.join("lfs").join(oid)).ok();
+    }
+    if !target.ends_with("/info/lfs/objects/batch") {
+        return None;
+    }
+    let host = request.get("host")?;
+    let text = String::from_utf8_lossy(body);
+    // The shape of the call is git-lfs's own; only hashes and sizes matter here.
+    let field = |object: &str, name: &str| {
+        let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
+        let value = rest.trim_start_matches('"');
+        let end = value.find(|char: char| !char.is_ascii_alphanumeric())?;
+        Some(value[..end].to_owned())
+    };
+    let objects: Vec<_> = text
+        .split('{')
+        .filter_map(|object| {
+            let (oid, size) = (field(object, "oid")?, field(object, "size")?);
+            Some(format!(
+                "{{\"oid\":\"{oid}\",\"size\":{size},\"actions\":{{\"download\":{{\"href\":\"http://{host}/lfs-objects/{oid}\"}}}}}}"
+            ))
+        })
+        .collect();
+    Some(
+        format!(
+            "{{\"transfer\":\"basic\",\"objects\":[{}]}}",
+            objects.join(",")
+        )
+        .into_bytes(),
+    )
 }
 
 fn exec_path() -> PathBuf {

@@ -1,6 +1,7 @@
 //! Bare repositories to fetch from.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -78,6 +79,76 @@ impl Repository {
         self.commit_all()
     }
 
+    /// Another repository beside it, with one commit of a `file` that says its name; gives the commit.
+    pub(crate) fn beside(&self, name: &str) -> String {
+        let (bare, work) = (
+            self.root.path().join(format!("group/{name}.git")),
+            self.root.path().join(format!("work-{name}")),
+        );
+        let init = ["init", "-q", "-b", "main"];
+        git(
+            Path::new("/"),
+            &[&init[..], &["--bare", bare.to_str().unwrap()]].concat(),
+        );
+        git(&bare, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+        git(
+            Path::new("/"),
+            &[&init[..], &[work.to_str().unwrap()]].concat(),
+        );
+        self.commit_beside(name, "file", &format!("{name}\n"))
+    }
+
+    /// Commits a file to a repository that was made by [`Self::beside`].
+    pub(crate) fn commit_beside(&self, name: &str, file: &str, content: &str) -> String {
+        let work = self.root.path().join(format!("work-{name}"));
+        fs::write(work.join(file), content).unwrap();
+        self.push_beside(name)
+    }
+
+    fn push_beside(&self, name: &str) -> String {
+        let work = self.root.path().join(format!("work-{name}"));
+        git(&work, &["add", "-A", "--", "."]);
+        git(&work, &["commit", "-q", "-m", "commit"]);
+        let bare = self.root.path().join(format!("group/{name}.git"));
+        git(&work, &["push", "-q", bare.to_str().unwrap(), "HEAD:main"]);
+        git(&work, &["rev-parse", "HEAD"])
+    }
+
+    /// Makes an LFS file of these bytes: gives the pointer to commit, and puts the content where the LFS server has it.
+    pub(crate) fn lfs_pointer(&self, content: &str) -> String {
+        let objects = self.root.path().join("lfs");
+        fs::create_dir_all(&objects).unwrap();
+        let new = objects.join("new");
+        fs::write(&new, content).unwrap();
+        let output = Command::new("sha256sum").arg(&new).output().unwrap();
+        let oid = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
+        fs::rename(new, objects.join(&oid)).unwrap();
+        let size = content.len();
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
+    }
+
+    /// Commits submodules: path, URL and commit of each.
+    pub(crate) fn commit_submodules(&self, submodules: &[(&str, &str, &str)]) -> String {
+        link_submodules(&self.work(), submodules);
+        git(&self.work(), &["commit", "-q", "-m", "submodules"]);
+        git(&self.work(), &["push", "-q", "origin", "HEAD:main"]);
+        self.head()
+    }
+
+    /// The same for a repository that was made by [`Self::beside`].
+    pub(crate) fn commit_submodules_beside(
+        &self,
+        name: &str,
+        submodules: &[(&str, &str, &str)],
+    ) -> String {
+        let work = self.root.path().join(format!("work-{name}"));
+        link_submodules(&work, submodules);
+        git(&work, &["commit", "-q", "-m", "submodules"]);
+        let bare = self.root.path().join(format!("group/{name}.git"));
+        git(&work, &["push", "-q", bare.to_str().unwrap(), "HEAD:main"]);
+        git(&work, &["rev-parse", "HEAD"])
+    }
+
     fn commit_all(&self) -> String {
         let work = self.work();
         git(&work, &["add", "-A"]);
@@ -97,6 +168,22 @@ impl Repository {
     pub(crate) fn git(&self, args: &[&str]) -> String {
         git(&self.bare(), args)
     }
+}
+
+/// Puts submodules into an index, without their repositories.
+fn link_submodules(work: &Path, submodules: &[(&str, &str, &str)]) {
+    let mut modules = String::new();
+    for (path, url, commit) in submodules {
+        writeln!(
+            modules,
+            "[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}"
+        )
+        .unwrap();
+        let entry = format!("160000,{commit},{path}");
+        git(work, &["update-index", "--add", "--cacheinfo", &entry]);
+    }
+    fs::write(work.join(".gitmodules"), modules).unwrap();
+    git(work, &["add", ".gitmodules"]);
 }
 
 /// Runs git without anybody's configuration.

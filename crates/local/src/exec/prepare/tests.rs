@@ -50,6 +50,8 @@ fn jobs(file: &str, options: &RunOptions) -> Result<Vec<PlannedJob>, Vec<JobProb
         log_driver: LogDriver::Auto,
         link_variables: true,
         naming: gantry_config::Naming::default(),
+        nested_variables: false,
+        mask_encoded: true,
     };
     let preparation = Preparation {
         run: &run,
@@ -195,10 +197,6 @@ fn a_job_with_services_has_a_network_unless_it_says_otherwise(
 }
 
 #[rstest]
-#[case::not_supported(
-    "a: {image: i, script: x, variables: {GIT_SUBMODULE_STRATEGY: normal}}",
-    "submodule"
-)]
 #[case::bad_image("a: {image: 'No Image', script: x}", "No Image")]
 #[case::circle("a: {image: i, script: x, variables: {A: $B, B: $A}}", "circular")]
 fn what_cannot_be_run_is_told_before_anything_starts(#[case] file: &str, #[case] word: &str) {

@@ -214,3 +214,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn git_is_told_of_credentials_for_any_place_where_the_helper_wrote_them_down() {
+    let stage = Stage::new().flag(FeatureFlag::GitUrlsWithoutTokens);
+    let file = stage.tmp_dir() + "/.glr.gconf";
+    let command = ["printf '%s\\n' \"${GIT_CONFIG_GLOBAL-none}\""];
+    in_every_shell(|shell| {
+        assert_eq!(stage.output(shell, &command).stdout, "none\n", "{shell}");
+        fs::write(&file, "").unwrap();
+        assert_eq!(
+            stage.output(shell, &command).stdout,
+            format!("{file}\n"),
+            "{shell}"
+        );
+        fs::remove_file(&file).unwrap();
+    });
+    let without = Stage::new().render(STEP, &["true"]).script;
+    assert!(!without.contains("GIT_CONFIG_GLOBAL"));
+}
