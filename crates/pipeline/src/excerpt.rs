@@ -47,7 +47,7 @@ impl SourceCode for Excerpt {
         let line = text[..line_start].matches('\n').count();
         Ok(Box::new(MietteSpanContents::new_named(
             self.0.name().to_owned(),
-            text[start..end].as_bytes(),
+            &text.as_bytes()[start..end],
             SourceSpan::from((start, end - start)),
             line,
             start - line_start,
