@@ -67,6 +67,12 @@ impl fmt::Display for SystemId {
     }
 }
 
+/// An id that is kept nowhere, for a process without a configuration file.
+#[must_use]
+pub fn generate(machine_id_files: &[impl AsRef<Path>]) -> SystemId {
+    make(machine_id(machine_id_files).as_deref(), &mut rand::rng())
+}
+
 /// Reads the id beside `config_file`; if there is none (or no valid one) makes one and writes it (0600, atomically; the folder is
 /// made 0700 if missing).
 ///
@@ -100,7 +106,7 @@ pub fn read_or_make(
             });
         }
     }
-    let id = make(machine_id(machine_id_files).as_deref(), &mut rand::rng());
+    let id = generate(machine_id_files);
     let not_kept = keep(&id, &path).err().map(|source| SystemIdError {
         action: "write",
         path,

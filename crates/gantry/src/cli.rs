@@ -3,16 +3,20 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion::CompletionArgs, config::ConfigArgs, exec::ExecArgs, plan::PlanArgs, run::RunArgs,
-    status::StatusArgs,
+    completion::CompletionArgs, config::ConfigArgs, exec::ExecArgs, lint::LintArgs, list::ListArgs, man::ManArgs,
+    plan::PlanArgs, register::RegisterArgs, reset_token::ResetTokenArgs, run::RunArgs,
+    run_single::RunSingleArgs, status::StatusArgs, unregister::UnregisterArgs, verify::VerifyArgs,
 };
 
 /// Runs CI jobs in containers: for a GitLab server, or the `.gitlab-ci.yml` of the folder you are in.
 #[derive(Debug, Parser)]
-#[command(name = "gantry", version = crate::host::long_version(), propagate_version = true, max_term_width = 100)]
+#[command(name = "gantry", version = env!("CARGO_PKG_VERSION"), disable_version_flag = true, args_override_self = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) logging: LoggingArgs,
+    /// Print the version, and that of the GitLab Runner it stands for
+    #[arg(short = 'v', short_alias = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -85,6 +89,20 @@ pub(crate) enum LogLevelArg {
 pub(crate) enum Command {
     /// Take jobs from GitLab servers and run them, as `gitlab-runner run` does
     Run(RunArgs),
+    /// Run the jobs of one runner, given by flags or by its name in the configuration
+    RunSingle(RunSingleArgs),
+    /// Register a runner and add it to the configuration
+    Register(RegisterArgs),
+    /// Take runners out of GitLab and of the configuration
+    Unregister(UnregisterArgs),
+    /// Ask GitLab whether it knows the runners of the configuration
+    Verify(VerifyArgs),
+    /// List the runners of the configuration
+    List(ListArgs),
+    /// Give runners a new token
+    ResetToken(ResetTokenArgs),
+    /// Check the configuration, unknown keys included
+    Lint(LintArgs),
     /// Run jobs of the local .gitlab-ci.yml on the working tree, with no server
     Exec(ExecArgs),
     /// Print what would be made for a job payload
@@ -95,6 +113,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
+    /// Print or write man pages
+    Man(ManArgs),
 }
 
 /// Form of a command's output.
@@ -105,4 +125,25 @@ pub(crate) enum OutputFormat {
     Text,
     /// For scripts
     Json,
+}
+
+/// The command line under the name the program was called by: `gitlab-runner` too, by a link.
+pub(crate) fn program(called: Option<&std::ffi::OsStr>) -> clap::Command {
+    let name = if crate::host::is_called_as_the_peer(called) {
+        "gitlab-runner"
+    } else {
+        "gantry"
+    };
+    <Cli as clap::CommandFactory>::command()
+        .name(name)
+        .bin_name(name)
+}
+
+/// A boolean as Go reads it; an empty text, as an unused variable may have it, is false.
+pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
 }

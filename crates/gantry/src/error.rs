@@ -12,6 +12,13 @@ pub(crate) enum CliError {
         /// What to do.
         hints: Vec<String>,
     },
+    /// The same of a command that logs: told in the form of the log.
+    Fatal {
+        /// What failed.
+        message: String,
+        /// What to do.
+        hints: Vec<String>,
+    },
     /// A report with places in a source text.
     Report(miette::Report),
 }
@@ -24,17 +31,32 @@ impl CliError {
         }
     }
 
+    /// Of a command that has begun to log.
+    pub(crate) fn fatal(message: impl Into<String>) -> Self {
+        Self::Fatal {
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Plain { message, mut hints } => {
                 hints.push(hint.into());
                 Self::Plain { message, hints }
             }
+            Self::Fatal { message, mut hints } => {
+                hints.push(hint.into());
+                Self::Fatal { message, hints }
+            }
             report @ Self::Report(_) => report,
         }
     }
 
     pub(crate) fn print(&self) {
+        if let Self::Fatal { message, .. } = self {
+            crate::logging::fatal(message);
+        }
         let mut stderr = std::io::stderr().lock();
         let printed = match self {
             Self::Plain { message, hints } => writeln!(stderr, "error: {message}").and_then(|()| {
@@ -42,10 +64,22 @@ impl CliError {
                     .iter()
                     .try_for_each(|hint| writeln!(stderr, "hint: {hint}"))
             }),
+            Self::Fatal { hints, .. } => hints
+                .iter()
+                .try_for_each(|hint| writeln!(stderr, "hint: {hint}")),
             Self::Report(report) => writeln!(stderr, "{report:?}"),
         };
         // Nobody is left to tell that stderr is closed.
         printed.ok();
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Plain { message, .. } | Self::Fatal { message, .. } => f.write_str(message),
+            Self::Report(report) => write!(f, "{report}"),
+        }
     }
 }
 

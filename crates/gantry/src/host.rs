@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,11 +19,35 @@ const HELPER_IMAGE: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
 /// The helper image as a file, beside the program or below its prefix.
 const PACKAGED_HELPER_IMAGE: &str = "gantry-helper-image.tar";
 
-/// Own version and the peer release it stands for.
-pub(crate) fn long_version() -> &'static str {
-    concat!(
-        env!("CARGO_PKG_VERSION"),
-        " (compatible with GitLab Runner 19.4.0)"
+/// Whether the program was called by the peer's name.
+pub(crate) fn is_called_as_the_peer(called: Option<&OsStr>) -> bool {
+    called.and_then(|called| Path::new(called).file_name()) == Some(OsStr::new("gitlab-runner"))
+}
+
+/// Own version and the peer release it stands for, in the peer's six lines (cli §1). Scripts cut the second word out of the first
+/// line: it is the version of the program they called.
+pub(crate) fn version(called: Option<&OsStr>) -> String {
+    const OWN: &str = env!("CARGO_PKG_VERSION");
+    let product = product(&GantryConfig::default());
+    let peer = &product.version;
+    let version = if is_called_as_the_peer(called) {
+        format!("{peer} (Gantry {OWN})")
+    } else {
+        format!("{OWN} (compatible with GitLab Runner {peer})")
+    };
+    format!(
+        "Version:      {version}\n\
+         Git revision: {revision}\n\
+         Git branch:   {branch}\n\
+         GO version:   {compiler}\n\
+         Built:        {built}\n\
+         OS/Arch:      {platform}/{architecture}\n",
+        revision = option_env!("GANTRY_REVISION").unwrap_or("HEAD"),
+        branch = product.branch,
+        compiler = product.compiler,
+        built = option_env!("GANTRY_BUILT_AT").unwrap_or("unknown"),
+        platform = product.platform,
+        architecture = product.architecture,
     )
 }
 
@@ -61,7 +86,24 @@ pub(crate) fn certificate_folders(config: &Path) -> Vec<PathBuf> {
 
 /// The user's home.
 pub(crate) fn home() -> Option<PathBuf> {
-    variable("HOME").map(PathBuf::from)
+    variable("HOME")
+        .map(PathBuf::from)
+        .or_else(|| home_in(&std::fs::read_to_string("/etc/passwd").ok()?))
+}
+
+/// The same by the user database, for services that are started without the variable.
+fn home_in(passwd: &str) -> Option<PathBuf> {
+    let user = rustix::process::getuid().as_raw().to_string();
+    let line = passwd
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&user))?;
+    let home = line.split(':').nth(5)?;
+    (!home.is_empty()).then(|| PathBuf::from(home))
+}
+
+/// Folder of certificates by host name: in the folder of the default configuration, as the peer has it (config-toml §1).
+pub(crate) fn certs() -> Option<PathBuf> {
+    Some(default_config().parent()?.join("certs"))
 }
 
 /// This machine's name.

@@ -2,6 +2,7 @@
 //!
 //! Level and form may change when the config is reloaded, unless the command line fixed them.
 
+mod fatal;
 mod line;
 
 use std::{
@@ -89,6 +90,13 @@ pub(crate) fn configure(fixed: Fixed, config: &Config) {
 /// Lines so far, for the errors metric.
 pub(crate) fn counts() -> Arc<LogCounts> {
     Arc::clone(&COUNTS)
+}
+
+/// Says in the form of the log why a command failed. Whatever the level: it is the last word.
+pub(crate) fn fatal(message: &str) {
+    let text = fatal::line(FORMAT.load(Ordering::Relaxed), message);
+    // Nobody is left to tell that stderr is closed.
+    std::io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
 fn level_of_arg(level: LogLevelArg) -> u8 {

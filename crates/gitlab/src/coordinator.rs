@@ -366,7 +366,7 @@ fn log_job_answer(answer: &JobRequestAnswer) {
         }
         JobRequestAnswer::NoJob => debug!("Checking for jobs... no content"),
         JobRequestAnswer::Forbidden { message } => {
-            error!(message, "Checking for jobs... forbidden");
+            error!(error = message, "Checking for jobs... forbidden");
         }
         JobRequestAnswer::Unavailable => {
             warn!("Checking for jobs... GitLab instance currently unavailable");

@@ -169,9 +169,17 @@ impl Coordinator {
             Ok(response) if response.status == 403 => {
                 let message = error_message(&response.headers, &response.body);
                 if created {
-                    error!(runner = short, message, "Verifying runner... is not valid");
+                    error!(
+                        runner = short,
+                        error = message,
+                        "Verifying runner... is not valid"
+                    );
                 } else {
-                    error!(runner = short, message, "Verifying runner... is removed");
+                    error!(
+                        runner = short,
+                        error = message,
+                        "Verifying runner... is removed"
+                    );
                 }
                 Verified::Invalid
             }

@@ -12,13 +12,18 @@
 //! | `engines`, `shared` | engines by endpoint; what tasks share |
 //! | `outbox` | verdicts that a server does not take yet |
 //! | `neighbours` | numbers that jobs of other runners hold |
+//! | `rotation` | new tokens before the old ones end |
+//! | `limits` | the end of a service that is not for ever |
+//! | `connection` | a server's connection, for an operator's commands |
 //! | `sweep` | leftovers of dead processes |
 //! | `observe` | metrics, status, and who is answered what |
 
 mod adaptive;
 mod caches;
+mod connection;
 mod engines;
 mod job_task;
+mod limits;
 mod neighbours;
 mod observe;
 mod origin;
@@ -26,15 +31,19 @@ mod outbox;
 mod phase;
 mod poll;
 mod refuse;
+mod rotation;
 mod service;
 mod shared;
 mod slots;
 mod sweep;
 
+pub use connection::{connection, runner_info};
 pub use engines::{ConnectEngine, EngineSettings};
+pub use limits::Limits;
 pub use observe::{
     AddressError, JobStatusLine, ListenAddress, Listeners, LogCounts, RunnerStatusLine,
     STATUS_SOCKET, StatusError, StatusListener, StatusReport, bind_status, fetch_status,
 };
 pub use phase::{Phase, Signal};
+pub use rotation::KeepToken;
 pub use service::{About, Exit, Options, ReadConfig, run};

@@ -31,7 +31,7 @@ use gantry_plan::Plan;
 use gantry_trace::TraceProgress;
 use tokio::{sync::watch, time::Instant};
 
-use crate::Phase;
+use crate::{Phase, limits::Tally};
 
 pub use address::{AddressError, ListenAddress};
 pub use serve::{Listeners, StatusListener, bind_status};
@@ -292,6 +292,7 @@ pub(crate) struct Observer {
     pub(crate) board: Board,
     pub(crate) metrics: Option<Metrics>,
     jobs_seen: AtomicU64,
+    pub(crate) tally: watch::Sender<Tally>,
 }
 
 impl Observer {
@@ -301,6 +302,7 @@ impl Observer {
             board: Board::default(),
             metrics,
             jobs_seen: AtomicU64::new(0),
+            tally: watch::Sender::default(),
         }
     }
 
@@ -313,6 +315,10 @@ impl Observer {
 
     /// A job as what it tells is taken down.
     pub(crate) fn job(self: &Arc<Self>, facts: JobFacts) -> ObservedJob {
+        self.tally.send_modify(|tally| {
+            tally.taken += 1;
+            tally.present += 1;
+        });
         ObservedJob(Arc::new(Told {
             observer: Arc::clone(self),
             facts: Arc::new(facts),
@@ -364,5 +370,7 @@ impl Told {
 impl Drop for Told {
     fn drop(&mut self) {
         self.tell(Happened::Left);
+        let tally = &self.observer.tally;
+        tally.send_modify(|tally| tally.present = tally.present.saturating_sub(1));
     }
 }

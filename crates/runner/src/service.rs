@@ -9,18 +9,19 @@ use gantry_gitlab::{CallObserver, Coordinators, Product, UploadBudget};
 use gantry_journal::StateFolder;
 use gantry_plan::HostFacts;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::{
-    ConnectEngine, Phase, Signal,
+    ConnectEngine, KeepToken, Limits, Phase, Signal,
     engines::Engines,
     job_task,
     observe::{self, Event, Listeners, LogCounts, Metrics, Observer, Pages},
     poll::{self, PolledRunner},
+    rotation,
     shared::{JobTable, LeftBehind, RunnerCounts, Shared},
     slots::{NumberTable, Slots},
     sweep,
@@ -75,6 +76,10 @@ pub struct Options {
     pub about: About,
     /// Lines of the process log, counted as they are written.
     pub log: Arc<LogCounts>,
+    /// Where tokens that are renewed before they end are written; `None`: none is renewed.
+    pub tokens: Option<Arc<dyn KeepToken>>,
+    /// What ends the service besides signals.
+    pub limits: Limits,
     /// Called with each configuration that becomes active, for log level and format.
     pub on_reload: Box<dyn Fn(&Config) + Send + Sync>,
 }
@@ -131,6 +136,8 @@ async fn serve(options: Options) -> Exit {
         listeners,
         about,
         log,
+        tokens,
+        limits,
         on_reload,
     } = options;
     let config = Arc::new(loaded.config);
@@ -184,6 +191,13 @@ async fn serve(options: Options) -> Exit {
         sender: config_sender,
         on_reload,
     };
+    let renewed = Arc::new(Notify::new());
+    let rotation = tokens.map(|keeper| {
+        let rotation = rotation::run(Arc::clone(&shared), keeper, Arc::clone(&renewed));
+        tokio::spawn(rotation)
+    });
+    let limit = limits.reached(observer.tally.subscribe());
+    tokio::pin!(limit);
     let mut checks = interval(RELOAD_CHECK);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -209,6 +223,17 @@ async fn serve(options: Options) -> Exit {
                 phase_sender.send_replace(next);
                 break drain(&shared, &phase_sender, &mut signals, on_stop).await;
             }
+            () = &mut limit => {
+                phase_sender.send_replace(Phase::Graceful);
+                observer.tell(&Event::Phase(Phase::Graceful));
+                let on_stop = on_stop.unwrap_or(shared.config.borrow().gantry.on_stop);
+                break drain(&shared, &phase_sender, &mut signals, on_stop).await;
+            }
+            () = renewed.notified() => match reload.load() {
+                Reloaded::Changed(config) => pollers.set(&shared, &config),
+                Reloaded::Kept => {}
+                Reloaded::Fatal => break Exit::BadConfig,
+            },
             _ = checks.tick() => {
                 if reload.is_due() {
                     match reload.load() {
@@ -221,6 +246,9 @@ async fn serve(options: Options) -> Exit {
         }
     };
     sweep.abort();
+    if let Some(rotation) = rotation {
+        rotation.abort();
+    }
     if let Exit::TimedOut | Exit::Forced { .. } | Exit::BadConfig = exit {
         // Jobs that are not at their end are taken up by the next start, which shall not take this end for a crash.
         phase_sender.send_replace(Phase::Detached);

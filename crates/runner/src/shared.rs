@@ -110,7 +110,7 @@ impl Shared {
     }
 }
 
-fn host_of(url: &str) -> Option<&str> {
+pub(crate) fn host_of(url: &str) -> Option<&str> {
     let rest = url.split_once("://")?.1;
     let authority = rest.split('/').next()?;
     let host = authority.rsplit('@').next()?;

@@ -437,6 +437,20 @@ impl FakeGitLab {
         })
     }
 
+    /// Waits until a request of the endpoint has come in, answered or not.
+    ///
+    /// # Panics
+    /// After three minutes.
+    pub async fn wait_for_recorded(&self, endpoint: Endpoint) {
+        let found = self
+            .wait(|book| {
+                let mut requests = book.requests.iter();
+                requests.find(|r| r.endpoint == endpoint).map(|_| ())
+            })
+            .await;
+        assert!(found.is_some(), "no request to {endpoint:?}");
+    }
+
     async fn wait<T>(&self, look: impl FnMut(&Book) -> Option<T>) -> Option<T> {
         timeout(PATIENCE, self.follow(look)).await.ok().flatten()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::NewToken;
@@ -76,6 +76,11 @@ impl RunnerEntry {
     /// Sets a text; `path` ends in the key.
     pub fn set_text(&mut self, path: &[&str], text: &str) {
         self.put(path, text.into());
+    }
+
+    /// Sets the token.
+    pub fn set_token(&mut self, token: &SecretString) {
+        self.put(&["token"], token.expose_secret().into());
     }
 
     /// A text of the entry, if it is there and not empty.

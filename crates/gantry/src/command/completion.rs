@@ -1,9 +1,8 @@
 use std::{io::Write as _, process::ExitCode};
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, error::CliError};
+use crate::{cli::program, error::CliError};
 
 /// Arguments of `completion`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +13,10 @@ pub(crate) struct CompletionArgs {
 
 pub(crate) fn run(args: &CompletionArgs) -> Result<ExitCode, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "gantry", &mut script);
+    let called = std::env::args_os().next();
+    let mut program = program(called.as_deref());
+    let name = program.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut program, name, &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,13 +10,14 @@ use gantry_config::{
     Config, ConfigError, FileStamp, Loaded, OnStop, Placeholders, state_dir, system_id,
 };
 use gantry_journal::StateFolder;
-use gantry_runner::{About, Exit, ListenAddress, Listeners, Options, ReadConfig, Signal};
+use gantry_runner::{About, Exit, Limits, ListenAddress, Listeners, Options, ReadConfig, Signal};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 use tracing::{debug, error, info, warn};
 
+use super::registered::{TokenKeeper, greet as greet_as_the_peer, tell_mode};
 use crate::{
     cli::{LoggingArgs, help_of},
     error::CliError,
@@ -77,20 +78,28 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: &RunArgs) -> Result<ExitCode
         .load()
         .map_err(|error| CliError::new(error.to_string()))?;
     logging::configure(fixed, &loaded.config);
-    // This thread and one worker are plenty: the work is waiting. Each thread costs memory for its heap.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = service_runtime()?;
+    let exit = runtime.block_on(serve(path, loaded, reader, args, fixed))?;
+    // Jobs that are left running must not be waited for.
+    runtime.shutdown_background();
+    Ok(exit_code(exit))
+}
+
+/// This thread and one worker are plenty: the work is waiting. Each thread costs memory for its heap.
+pub(super) fn service_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_secs(1))
         .enable_all()
-        .build()?;
-    let exit = runtime.block_on(serve(path, loaded, reader, args, fixed))?;
-    // Jobs that are left running must not be waited for.
-    runtime.shutdown_background();
-    Ok(match exit {
+        .build()?)
+}
+
+pub(super) fn exit_code(exit: Exit) -> ExitCode {
+    match exit {
         Exit::Clean | Exit::Detached => ExitCode::SUCCESS,
         Exit::TimedOut | Exit::Forced { .. } | Exit::BadConfig => ExitCode::FAILURE,
-    })
+    }
 }
 
 async fn serve(
@@ -147,6 +156,12 @@ async fn serve(
             OnStopArg::Detach => OnStop::Detach,
         }),
         signals,
+        tokens: Some(Arc::new(TokenKeeper {
+            path,
+            placeholders: host::placeholders(),
+            state_folder: place.path,
+        })),
+        limits: Limits::default(),
         on_reload: Box::new(on_reload(args, config, fixed)),
         state,
         loaded,
@@ -211,13 +226,8 @@ fn on_reload(
 }
 
 fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
-    info!(
-        arch = std::env::consts::ARCH,
-        os = std::env::consts::OS,
-        pid = std::process::id(),
-        version = env!("CARGO_PKG_VERSION"),
-        "Runtime platform"
-    );
+    greet_as_the_peer();
+    tell_mode();
     info!("Starting multi-runner from {}...", path.display());
     for warning in &loaded.warnings {
         warn!("{}: {warning}", path.display());
@@ -242,7 +252,7 @@ fn greet(path: &Path, loaded: &Loaded, args: &RunArgs) {
     );
 }
 
-fn signals() -> Result<mpsc::Receiver<Signal>, CliError> {
+pub(super) fn signals() -> Result<mpsc::Receiver<Signal>, CliError> {
     let (sender, receiver) = mpsc::channel(8);
     let kinds = [
         (SignalKind::quit(), Signal::Quit),

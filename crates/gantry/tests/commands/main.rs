@@ -1,0 +1,8 @@
+//! An operator's commands against a GitLab stand-in: what they print, how they end, and what they do to the configuration.
+
+mod arguments;
+mod harness;
+mod register;
+mod registered;
+mod rotation;
+mod run_single;
