@@ -1,4 +1,4 @@
-//! `config.toml`: read and check, the file GitLab Runner uses, unchanged.
+//! `config.toml`: read, check and change in place, the file GitLab Runner uses.
 //!
 //! [`load()`] reads a file, [`parse`] a text; both give a [`Config`] made of plain, resolved values (defaults filled in, numbers
 //! clamped as the peer does, placeholders expanded), so that no other crate asks "and if it is not set?" again. What is wrong with

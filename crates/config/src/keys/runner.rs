@@ -22,8 +22,12 @@ pub(super) static SECTION: Section = Section {
             "",
             "when the token was obtained",
         ),
-        Key::new("token_expires_at", Kind::Time, "", "when the token ends")
-            .not_yet("the token is not renewed before it ends"),
+        Key::new(
+            "token_expires_at",
+            Kind::Time,
+            "",
+            "when the token ends; it is renewed after three quarters of its life",
+        ),
         Key::new(
             "tls-ca-file",
             Kind::Text,

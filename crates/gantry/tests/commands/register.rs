@@ -177,6 +177,48 @@ async fn questions_are_answered_line_by_line() {
 }
 
 #[tokio::test]
+async fn questions_are_answered_at_a_terminal() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::io::{Read as _, Write as _};
+
+    let gitlab = FakeGitLab::start().await;
+    let operator = Operator::new();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let terminal = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let mut command = operator.command(&["register"]);
+    command
+        .stdin(terminal.try_clone().unwrap())
+        .stderr(terminal.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    // The last holders of the terminal are the command's own.
+    drop((command, terminal));
+    let mut master = std::fs::File::from(master);
+    let answers = format!(
+        "{}\n{}\nat a terminal\ndocker\nbusybox\n",
+        gitlab.url(),
+        gitlab.runner_token()
+    );
+    master.write_all(answers.as_bytes()).unwrap();
+    let shown = tokio::task::spawn_blocking(move || {
+        let mut shown = Vec::new();
+        // The end of a terminal is an error.
+        master.read_to_end(&mut shown).ok();
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let shown = shown.await.unwrap();
+    assert!(shown.contains("Enter the registration token:"), "{shown}");
+    assert!(operator.text().contains("name = \"at a terminal\""));
+}
+
+#[tokio::test]
 async fn an_input_that_ends_ends_the_command() {
     let gitlab = FakeGitLab::start().await;
     let operator = Operator::new();

@@ -112,10 +112,6 @@ fn global_keys_that_do_nothing_are_named(#[case] line: &str, #[case] key: &str) 
 #[case("proxy_exec = true", "runners[0].proxy_exec")]
 #[case("step_runner_image = 'x'", "runners[0].step_runner_image")]
 #[case("use_slot_cgroups = true", "runners[0].use_slot_cgroups")]
-#[case(
-    "token_expires_at = 2030-01-01T00:00:00Z",
-    "runners[0].token_expires_at"
-)]
 #[case("shell = 'pwsh'", "runners[0].shell")]
 #[case(
     "experimental = { boot_verify = { enabled = true } }",
