@@ -3,9 +3,10 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::command::{
-    completion::CompletionArgs, config::ConfigArgs, exec::ExecArgs, lint::LintArgs, list::ListArgs, man::ManArgs,
-    plan::PlanArgs, register::RegisterArgs, reset_token::ResetTokenArgs, run::RunArgs,
-    run_single::RunSingleArgs, status::StatusArgs, unregister::UnregisterArgs, verify::VerifyArgs,
+    completion::CompletionArgs, config::ConfigArgs, exec::ExecArgs, lint::LintArgs, list::ListArgs,
+    man::ManArgs, plan::PlanArgs, register::RegisterArgs, reset_token::ResetTokenArgs,
+    run::RunArgs, run_single::RunSingleArgs, status::StatusArgs, unregister::UnregisterArgs,
+    verify::VerifyArgs,
 };
 
 /// Runs CI jobs in containers: for a GitLab server, or the `.gitlab-ci.yml` of the folder you are in.

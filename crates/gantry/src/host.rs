@@ -101,11 +101,6 @@ fn home_in(passwd: &str) -> Option<PathBuf> {
     (!home.is_empty()).then(|| PathBuf::from(home))
 }
 
-/// Folder of certificates by host name: in the folder of the default configuration, as the peer has it (config-toml §1).
-pub(crate) fn certs() -> Option<PathBuf> {
-    Some(default_config().parent()?.join("certs"))
-}
-
 /// This machine's name.
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname()

@@ -153,7 +153,7 @@ async fn renew(
     let asked = Arc::clone(keeper);
     aside(move || asked.prove()).await?;
     let coordinator = shared
-        .coordinator(runner)
+        .coordinator(runner, None)
         .map_err(|error| error.to_string())?;
     let given = coordinator
         .reset_token()

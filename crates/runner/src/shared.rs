@@ -8,10 +8,7 @@ use std::{
 
 use gantry_config::{Config, RunnerConfig};
 use gantry_executor::Environment;
-use gantry_gitlab::{
-    ClientError, Connection, Coordinator, Coordinators, Product, RunnerInfo, TlsFiles, UploadBudget,
-};
-use gantry_job::{FeatureFlag, FeatureFlags};
+use gantry_gitlab::{ClientError, Coordinator, Coordinators, Product, RunnerInfo, UploadBudget};
 use gantry_journal::StateFolder;
 use gantry_plan::HostFacts;
 use tokio::sync::watch;
@@ -20,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Phase,
     caches::Caches,
+    connection::{connection, runner_info},
     engines::Engines,
     observe::Observer,
     slots::{NumberTable, Slots, TakenNumbers},
@@ -56,26 +54,8 @@ impl Shared {
         runner: &RunnerConfig,
         held: Option<&Coordinator>,
     ) -> Result<Coordinator, ClientError> {
-        let tls = TlsFiles {
-            ca_file: runner.tls_ca_file.clone(),
-            cert_file: runner.tls_cert_file.clone(),
-            key_file: runner.tls_key_file.clone(),
-        };
-        let tls = match host_of(&runner.url) {
-            Some(host) => self
-                .certs
-                .iter()
-                .fold(tls, |tls, certs| tls.discover(certs, host)),
-            None => tls,
-        };
-        let flags = FeatureFlags::of_runner(&runner.feature_flags);
-        let connection = Connection {
-            tls,
-            max_age: self.config.borrow().connection_max_age,
-            full_chain: flags.is_on(FeatureFlag::ResolveFullTlsChain),
-            runner: runner.short_token().into(),
-            ..Connection::new(runner.url.clone(), runner.token.clone())
-        };
+        let max_age = self.config.borrow().connection_max_age;
+        let connection = connection(runner, &self.certs, max_age);
         match held {
             Some(held) if held.is_for(&connection) => Ok(held.clone()),
             _ => self.coordinators.get(&connection),
@@ -84,12 +64,7 @@ impl Shared {
 
     /// The `info` block of a runner entry.
     pub(crate) fn info(&self, runner: &RunnerConfig) -> Arc<RunnerInfo> {
-        let mut info = RunnerInfo::docker(&self.product);
-        if let Some(shell) = &runner.shell {
-            info.shell.clone_from(shell);
-        }
-        info.labels.clone_from(&runner.labels);
-        Arc::new(info)
+        Arc::new(runner_info(&self.product, runner))
     }
 
     pub(crate) fn phase(&self) -> Phase {

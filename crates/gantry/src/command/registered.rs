@@ -129,6 +129,7 @@ impl ConfigFile {
             coordinators: Coordinators::new(product.clone(), None),
             product,
             system_id: known.id.as_str().to_owned(),
+            certs: host::certificate_folders(&self.path),
             max_age: self.config().connection_max_age,
         })
     }
@@ -181,13 +182,14 @@ pub(crate) struct Servers {
     coordinators: Coordinators,
     product: gantry_gitlab::Product,
     pub(crate) system_id: String,
+    certs: Vec<PathBuf>,
     max_age: Option<Duration>,
 }
 
 impl Servers {
     /// The client of a runner.
     pub(crate) fn of(&self, runner: &RunnerConfig) -> Result<Coordinator, CliError> {
-        let connection = connection(runner, host::certs().as_deref(), self.max_age);
+        let connection = connection(runner, &self.certs, self.max_age);
         self.coordinators
             .get(&connection)
             .map_err(|error| CliError::fatal(error.to_string()))

@@ -1,11 +1,14 @@
 use std::{
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use gantry_config::{Config, ConfigError, Loaded, RunnerConfig, Skip, state_dir, system_id};
+use gantry_config::{
+    Config, ConfigError, FileStamp, Loaded, RunnerConfig, Skip, state_dir, system_id,
+};
 use gantry_journal::{JournalError, StateFolder};
 use gantry_runner::{About, Exit, Limits, Listeners, Options, ReadConfig};
 use secrecy::SecretString;
@@ -184,7 +187,7 @@ async fn serve(args: &RunSingleArgs, config: Config) -> Result<Exit, CliError> {
             system_id.as_str().to_owned(),
             state.id().to_owned(),
         ),
-        certs: host::certs(),
+        certs: host::certificate_folders(&path),
         on_stop: None,
         signals,
         tokens: None,
@@ -249,7 +252,7 @@ impl ReadConfig for Fixed {
         })
     }
 
-    fn modified(&self) -> Option<std::time::SystemTime> {
-        None
+    fn stamp(&self) -> io::Result<FileStamp> {
+        Err(io::ErrorKind::NotFound.into())
     }
 }
