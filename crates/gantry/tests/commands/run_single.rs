@@ -1,6 +1,6 @@
 //! `run-single`: one runner from flags or by name, with an end of its own.
 
-use gantry_testkit::{Endpoint, FakeGitLab};
+use gantry_testkit::{Endpoint, FakeGitLab, JobBuilder, ServerJobState};
 use rstest::rstest;
 
 use crate::harness::Operator;
@@ -63,4 +63,43 @@ async fn a_runner_of_the_configuration_is_taken_by_name() {
         assert_eq!(request.json()["token"], "glrt-two");
     }
     assert_eq!(operator.text(), before);
+}
+
+/// Needs an engine: `GANTRY_TEST_ENGINE`.
+#[tokio::test]
+async fn after_the_jobs_it_was_asked_for_it_ends() {
+    let Ok(engine) = std::env::var("GANTRY_TEST_ENGINE") else {
+        eprintln!("skipped: no GANTRY_TEST_ENGINE");
+        return;
+    };
+    let gitlab = FakeGitLab::start().await;
+    let script = "echo from run-single";
+    let job = || JobBuilder::new("unit").script([script]);
+    let (first, second) = (gitlab.enqueue(&job()), gitlab.enqueue(&job()));
+    let operator = Operator::new();
+    let arguments = [
+        "run-single",
+        "--url",
+        gitlab.url(),
+        "--token",
+        gitlab.runner_token(),
+        "--executor",
+        "docker",
+        "--docker-image",
+        "gantry.test/busybox:1",
+        "--docker-pull-policy",
+        "if-not-present",
+        "--docker-disable-cache",
+        "--docker-host",
+        &engine,
+        "--max-builds",
+        "1",
+    ];
+    let done = operator.run(&arguments).await;
+    done.succeeded()
+        .says("This runner has processed its build limit, so now exiting");
+    let job = gitlab.job(first);
+    assert_eq!(job.state, ServerJobState::Success, "{}", job.log());
+    assert!(job.log().contains("from run-single\n"), "{}", job.log());
+    assert_eq!(gitlab.job(second).state, ServerJobState::Pending);
 }
