@@ -7,10 +7,10 @@ use gantry_executor::{
     Accepted, ExecutorError, Job, Progress, Record, Verdict, Wish, conclude, unix_ms,
 };
 use gantry_gitlab::{
-    Coordinator, FinalOutcome, FinalPolicy, JobCalls, JobCredentials, JobUpdate, ReceivedJob,
-    ServerWish, TraceUpload, UpdateAnswer, UploadSettings, Verdict as FinalState,
+    Coordinator, JobCalls, JobCredentials, JobUpdate, ReceivedJob, ServerWish, TraceUpload,
+    UpdateAnswer, UploadSettings, Verdict as FinalState,
 };
-use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, JobState, Outcome};
+use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags};
 use gantry_journal::{JobFolder, Journal, JournalError};
 use gantry_plan::{Inputs, LogPlan, Plan, Sources};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceError, TraceOptions};
@@ -30,8 +30,12 @@ use crate::{
     slots::{Slot, TakenNumbers},
 };
 
-/// Pause between two rounds of removing what the engine will not let go.
-const REMOVE_PAUSE: Duration = Duration::from_secs(60);
+mod end;
+
+use end::{
+    REMOVE_PAUSE, deliver_in_slot, drop_job, final_state, log_end, note_delivered, remove_folder,
+    remove_objects,
+};
 
 /// A job's resources in this process; freed one after the other as the job ends.
 pub(crate) struct Claim {
@@ -661,115 +665,6 @@ async fn escalate(
     }
 }
 
-/// The verdict in the words of the server that gave the job.
-fn final_state(open: &OpenJob, verdict: &Verdict) -> FinalState {
-    let known = &open.origin.payload.features.failure_reasons;
-    let outcome = match &verdict.cause {
-        None => Outcome::Success,
-        Some(cause) => Outcome::Failed(cause.clone()),
-    };
-    FinalState::of(&outcome, known)
-}
-
-/// Delivers the verdict within the retry limit, while the slot is held; `None` if that was not enough.
-async fn deliver_in_slot(
-    open: &OpenJob,
-    upload: &mut TraceUpload<Coordinator>,
-    state: &FinalState,
-) -> Option<FinalOutcome> {
-    let policy = FinalPolicy::slot(open.runner.job_status_final_update_retry_limit);
-    let stop = CancellationToken::new();
-    let outcome = upload.final_update(state, &policy, &stop).await;
-    if let FinalOutcome::GaveUp { why } = &outcome {
-        let kind = if state.state == JobState::Success {
-            "Success"
-        } else {
-            "Fail"
-        };
-        error!(
-            job = open.origin.payload.id,
-            why, "Job trace termination {kind:?} failed; delivery goes on in the background"
-        );
-    }
-    outcome.is_settled().then_some(outcome)
-}
-
-/// Writes down that nothing is left to deliver. Without an outcome the verdict was given up.
-async fn note_delivered(open: &mut OpenJob, outcome: Option<FinalOutcome>, by_outbox: bool) {
-    let job_id = open.origin.payload.id;
-    open.observed.tell(Happened::Settled {
-        outcome: outcome.as_ref(),
-        by_outbox,
-    });
-    match outcome {
-        None => error!(
-            job = job_id,
-            "the verdict could not be delivered within 24 h and is given up"
-        ),
-        Some(FinalOutcome::Closed(reason)) => info!(
-            job = job_id,
-            ?reason,
-            "the server wants nothing more of the job"
-        ),
-        Some(_) => {}
-    }
-    if let Err(error) = open.journal.append(&Record::Delivered).await {
-        warn!(job = job_id, %error, "that the verdict was delivered cannot be written down; it may be sent again");
-    }
-    open.progress.delivered = true;
-}
-
-/// Removes what the job made, however long the engine takes.
-async fn remove_objects(shared: &Shared, open: &OpenJob) {
-    let Some(plan) = &open.plan else {
-        return;
-    };
-    let settings = EngineSettings::of(&open.runner.docker);
-    loop {
-        if let Ok(access) = shared.engines.get(&settings).await
-            && executor_job(shared, open, Arc::clone(plan), access)
-                .remove()
-                .await
-        {
-            return;
-        }
-        warn!(
-            job = open.origin.payload.id,
-            "objects of the job are still there; trying again in a minute"
-        );
-        tokio::time::sleep(REMOVE_PAUSE).await;
-    }
-}
-
-/// Removes the folder: from now on nothing is known of the job.
-fn remove_folder(shared: &Shared, open: OpenJob) {
-    let job_id = open.origin.payload.id;
-    if let Err(error) = open.folder.remove() {
-        warn!(job = job_id, %error, "the job's folder cannot be removed");
-    }
-    info!(
-        job = job_id,
-        builds = shared.slots.used(),
-        max_builds = shared.slots.limit(),
-        "Removed job from processing list"
-    );
-    drop(open.listed);
-}
-
-/// The server took the job away while no process looked: stop and remove, report nothing.
-async fn drop_job(shared: &Shared, open: OpenJob, claim: Claim) {
-    if let Some(plan) = open.plan.clone() {
-        let settings = EngineSettings::of(&open.runner.docker);
-        if let Ok(access) = shared.engines.get(&settings).await {
-            executor_job(shared, &open, plan, access).stop().await;
-        }
-    }
-    drop((claim.slot, claim.counted));
-    remove_objects(shared, &open).await;
-    remove_folder(shared, open);
-    drop(claim.numbers);
-}
-
 /// The origin has been read; its JSON form need not stay in memory for the life of the job.
 fn forget_origin(progress: &mut Progress) {
     if let Some(accepted) = &mut progress.accepted {
@@ -808,24 +703,4 @@ fn dynamic_keepalive(open: &OpenJob) -> bool {
 
 fn job_web_url(open: &OpenJob) -> String {
     gantry_plan::job_url(&open.origin.payload)
-}
-
-fn log_end(open: &OpenJob, verdict: &Verdict) {
-    let job = open.origin.payload.id;
-    let duration_s = open.started.elapsed().as_secs_f64();
-    match &verdict.cause {
-        None => info!(job, duration_s, "Job succeeded"),
-        Some(cause) => {
-            let exit_code = cause.exit_code().unwrap_or(0);
-            let failure_reason = cause.reason().as_str();
-            warn!(
-                job,
-                duration_s,
-                failure_reason,
-                exit_code,
-                "Job failed: {}",
-                cause.message()
-            );
-        }
-    }
 }

@@ -89,6 +89,11 @@ pub(crate) enum Event<'a> {
     ConfigLoaded(&'a Config),
     /// A changed configuration could not be used.
     ConfigRefused,
+    /// A renewed token was written into the configuration file, or could not be.
+    ConfigSaved {
+        /// Whether it stands in the file now.
+        saved: bool,
+    },
     /// A polling loop of a runner entry does this from now on.
     Polling {
         runner: &'a RunnerConfig,

@@ -12,7 +12,7 @@ use gantry_job::{FeatureFlag, FeatureFlags};
 use tokio::{sync::Notify, time::sleep};
 use tracing::{error, info, warn};
 
-use crate::shared::Shared;
+use crate::{observe::Event, shared::Shared};
 
 /// Longest sleep: the clock of the wall may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
@@ -165,7 +165,10 @@ async fn renew(
         expires_at: given.token_expires_at,
     };
     let (keeper, old) = (Arc::clone(keeper), Arc::clone(runner));
-    aside(move || keeper.save(&old, &new)).await?;
+    let written = aside(move || keeper.save(&old, &new)).await;
+    let saved = written.is_ok();
+    shared.observer.tell(&Event::ConfigSaved { saved });
+    written?;
     info!(
         runner = runner.short_token(),
         name = runner.name,

@@ -44,7 +44,7 @@ What is not given is asked for, unless --non-interactive says not to.")]
 pub(crate) struct RegisterArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// File with one [[runners]] entry, whose settings count where no flag says otherwise
+    /// File with one `[[runners]]` entry, whose settings count where no flag says otherwise
     #[arg(long, env = "TEMPLATE_CONFIG_FILE", value_name = "FILE")]
     template_config: Option<PathBuf>,
     /// Ask for nothing

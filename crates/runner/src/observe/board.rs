@@ -126,6 +126,7 @@ impl Board {
                 happened,
             } => state.job(job, *number, happened),
             Event::ConfigRefused
+            | Event::ConfigSaved { .. }
             | Event::SlotWaited(_)
             | Event::Unhealthy { .. }
             | Event::Swept { .. }

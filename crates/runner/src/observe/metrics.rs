@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     retries: IntCounterVec,
     loaded: IntCounter,
     not_loaded: IntCounter,
+    saved: IntCounter,
+    not_saved: IntCounter,
     recovered: IntCounterVec,
     set_aside: IntCounter,
     sweeps: IntCounterVec,
@@ -251,6 +253,14 @@ impl Metrics {
                 "gitlab_runner_configuration_loading_error_total",
                 "Total number of times the configuration file could not be loaded",
             )?,
+            saved: make.counter(
+                "gitlab_runner_configuration_saved_total",
+                "Total number of times the configuration file was saved",
+            )?,
+            not_saved: make.counter(
+                "gitlab_runner_configuration_saving_error_total",
+                "Total number of times the configuration file could not be saved",
+            )?,
             recovered: counters(
                 "gantry_jobs_recovered_total",
                 "Jobs of an earlier process that this one took up",
@@ -306,14 +316,6 @@ impl Metrics {
             clocks: Mutex::default(),
             registry: registry.clone(),
         };
-        make.counter(
-            "gitlab_runner_configuration_saved_total",
-            "Total number of times the configuration file was saved",
-        )?;
-        make.counter(
-            "gitlab_runner_configuration_saving_error_total",
-            "Total number of times the configuration file could not be saved",
-        )?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process))?;
         metrics.start_at_zero();
@@ -346,6 +348,8 @@ impl Metrics {
         match event {
             Event::ConfigLoaded(config) => self.config(config),
             Event::ConfigRefused => self.not_loaded.inc(),
+            Event::ConfigSaved { saved: true } => self.saved.inc(),
+            Event::ConfigSaved { saved: false } => self.not_saved.inc(),
             Event::Polling { runner, doing, .. } => self.polling(runner, *doing),
             Event::SlotWaited(waited) => self.slot_waits.observe(waited.as_secs_f64()),
             Event::Unhealthy { runner } => {

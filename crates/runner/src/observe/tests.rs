@@ -217,6 +217,14 @@ fn reloads_are_counted_and_slots_come_and_go() {
     bench.observer.tell(&Event::ConfigRefused);
     bench.observer.tell(&Event::ConfigLoaded(&config(6)));
     bench.observer.tell(&Event::ConfigLoaded(&config(1)));
+    for saved in [true, true, false] {
+        bench.observer.tell(&Event::ConfigSaved { saved });
+    }
+    assert_eq!(bench.value("gitlab_runner_configuration_saved_total"), 2.0);
+    assert_eq!(
+        bench.value("gitlab_runner_configuration_saving_error_total"),
+        1.0
+    );
     assert_eq!(bench.value("gitlab_runner_configuration_loaded_total"), 3.0);
     assert_eq!(
         bench.value("gitlab_runner_configuration_loading_error_total"),
