@@ -1,8 +1,9 @@
-//! Unpacking of archives that are not trusted.
+//! Unpacking of archives that are not trusted, whole or while they arrive.
 //!
 //! All files are unpacked into a directory of their own inside the tree, and moved to their places when the whole archive is known to
 //! be good. Until then the tree is as it was, and it stays so if anything is wrong: a name that leads out, a checksum, a full disk.
 
+mod early;
 mod place;
 mod staging;
 mod tarball;
@@ -10,10 +11,16 @@ mod tarball;
 mod tests;
 mod zip;
 
-use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufReader},
+    os::unix::fs::FileExt,
+    path::Path,
+};
 
 use crate::{
-    Kind,
+    Growing, Kind,
     error::{ExtractError, shown},
     root::{Root, split},
 };
@@ -83,15 +90,74 @@ pub fn is_whole(archive: &File) -> bool {
 /// # Errors
 /// See [`ExtractError`].
 pub fn extract(archive: File, root: &Path, threads: usize) -> Result<Extracted, ExtractError> {
-    let mut root = Root::open(root).map_err(|source| ExtractError::Write {
-        name: root.display().to_string(),
-        source,
-    })?;
+    let mut root = open_root(root)?;
     match sniff(&archive).map_err(ExtractError::Read)? {
         Sniffed::Zip => zip::extract(archive, &mut root, threads),
-        Sniffed::Zstd => tarball::extract(&archive, &mut root),
+        Sniffed::Zstd => {
+            io::Seek::rewind(&mut &archive).map_err(ExtractError::Read)?;
+            tarball::extract(BufReader::with_capacity(256 << 10, archive), &mut root)
+        }
         Sniffed::Gzip => Err(ExtractError::Unsupported("gzip")),
     }
+}
+
+/// As [`extract`], of an archive that is still arriving: what is there is unpacked beside the tree while the rest comes. The tree is
+/// touched when the archive is whole and known to be good. Returns when the archive has come to its end, whatever it is.
+///
+/// # Errors
+/// See [`ExtractError`]; [`ExtractError::Read`] if the archive does not become whole.
+pub fn extract_growing(
+    archive: &Growing,
+    root: &Path,
+    threads: usize,
+) -> Result<Extracted, ExtractError> {
+    loop {
+        let generation = archive.generation();
+        let done = extract_once(archive, generation, root, threads);
+        // An error may be the end of this beginning only.
+        if done.is_ok()
+            || archive
+                .wait_for_end(generation)
+                .map_err(ExtractError::Read)?
+        {
+            return done;
+        }
+    }
+}
+
+fn extract_once(
+    archive: &Growing,
+    generation: u64,
+    root: &Path,
+    threads: usize,
+) -> Result<Extracted, ExtractError> {
+    let mut root = open_root(root)?;
+    archive.wait_for(4).map_err(ExtractError::Read)?;
+    match sniff(archive.file()).map_err(ExtractError::Read)? {
+        Sniffed::Zip => {
+            let early = early::unpack(archive, &root)?;
+            if !archive
+                .wait_for_end(generation)
+                .map_err(ExtractError::Read)?
+            {
+                return Err(ExtractError::Damaged("it began anew".into()));
+            }
+            let file = archive.file().try_clone().map_err(ExtractError::Read)?;
+            zip::extract_rest(file, &mut root, threads, early)
+        }
+        Sniffed::Zstd => tarball::extract(
+            BufReader::with_capacity(256 << 10, archive.reader()),
+            &mut root,
+        ),
+        Sniffed::Gzip => Err(ExtractError::Unsupported("gzip")),
+    }
+}
+
+fn open_root(root: &Path) -> Result<Root, ExtractError> {
+    Root::open(root).map_err(|source| ExtractError::Write {
+        name: root.display().to_string(),
+        source,
+    })
 }
 
 /// One entry of any archive.
@@ -106,6 +172,8 @@ struct Entry {
     size: u64,
     /// Of a link.
     target: Vec<u8>,
+    /// Number of its file in the staging directory.
+    staged: u64,
 }
 
 /// All entries by path, so that parents come first.
@@ -230,10 +298,23 @@ fn check_target(name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
     Ok(())
 }
 
-/// For fuzzing: reads `data` as each kind of archive and unpacks it into `root`. Never panics, never writes outside of `root`.
+/// For fuzzing: unpacks `data` into `root`, as an archive that is there and as one that arrives. Never panics, never writes outside of
+/// `root`.
 pub fn fuzz_extract(data: &[u8], root: &Path) {
     let Ok(file) = staging::scratch(data) else {
         return;
     };
+    let Ok(arriving) = file.try_clone().map(Growing::new) else {
+        return;
+    };
+    arriving.grow_to(data.len() as u64);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Some of it is looked at before the end is known.
+            std::thread::yield_now();
+            arriving.finish();
+        });
+        drop(extract_growing(&arriving, root, 2));
+    });
     drop(extract(file, root, 2));
 }

@@ -5,7 +5,8 @@
 //! * [`pack`] writes them to any [`std::io::Write`]: compressed by several threads, in order, with bounded memory, and the same bytes
 //!   for the same files whatever the number of threads.
 //! * [`extract`] unpacks an archive that is not trusted: everything is checked and unpacked beside the tree before the first file of
-//!   the tree is touched, and nothing is written through a link that leads out of it.
+//!   the tree is touched, and nothing is written through a link that leads out of it. [`extract_growing`] does so while the archive
+//!   is still being received.
 //! * [`Fingerprint`] tells whether an archive still holds what it would be made of.
 
 mod collect;
@@ -13,6 +14,7 @@ mod error;
 mod extract;
 mod fingerprint;
 mod glob;
+mod growing;
 mod ordered;
 mod pack;
 mod pattern;
@@ -21,8 +23,11 @@ mod select;
 
 pub use collect::{Item, Kind};
 pub use error::{ExtractError, PackError};
-pub use extract::{Extracted, STAGING_PREFIX, Sniffed, extract, fuzz_extract, is_whole, sniff};
+pub use extract::{
+    Extracted, STAGING_PREFIX, Sniffed, extract, extract_growing, fuzz_extract, is_whole, sniff,
+};
 pub use fingerprint::Fingerprint;
+pub use growing::{Growing, Reader};
 pub use pack::{Format, Level, Packed, pack, threads};
 pub use pattern::{BadPattern, Pattern};
 pub use select::{Message, MessageKind, Selected, Wanted, select};

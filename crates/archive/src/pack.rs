@@ -4,7 +4,7 @@ mod blocks;
 mod gzip;
 mod tarball;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod zip;
 
 use std::{

@@ -83,9 +83,9 @@ pub(super) fn commit(
                 let parent = root
                     .make(parent)
                     .map_err(|obstacle| failed(obstacle.into()))?;
-                match renameat(&staging.dir, index.to_string(), &*parent, name) {
+                match renameat(&staging.dir, entry.staged.to_string(), &*parent, name) {
                     Err(Errno::XDEV) => {
-                        copy(staging, index, &parent, name, entry).map_err(failed)?;
+                        copy(staging, &parent, name, entry).map_err(failed)?;
                     }
                     moved => moved.map_err(|error| failed(error.into()))?,
                 }
@@ -115,15 +115,9 @@ pub(super) fn commit(
 }
 
 /// Into a directory of the tree that is another file system.
-fn copy(
-    staging: &Staging,
-    index: usize,
-    parent: &OwnedFd,
-    name: &[u8],
-    entry: &Entry,
-) -> io::Result<()> {
+fn copy(staging: &Staging, parent: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let from = openat(&staging.dir, index.to_string(), flags, Mode::empty())?;
+    let from = openat(&staging.dir, entry.staged.to_string(), flags, Mode::empty())?;
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
@@ -141,7 +135,7 @@ fn copy(
     if let Some(time) = entry.mtime {
         futimens(&to, &times(time))?;
     }
-    unlinkat(&staging.dir, index.to_string(), AtFlags::empty())?;
+    unlinkat(&staging.dir, entry.staged.to_string(), AtFlags::empty())?;
     Ok(())
 }
 

@@ -61,17 +61,32 @@ impl Staging {
         })
     }
 
-    /// A new file.
-    pub(super) fn create(&self, index: usize, entry: &Entry) -> Result<Staged<'_>, ExtractError> {
+    /// A new file. `name`: of its entry, for messages.
+    pub(super) fn create(&self, number: u64, name: &[u8]) -> Result<Staged<'_>, ExtractError> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o666);
-        let file = openat(&self.dir, index.to_string(), flags, mode);
-        let file = file.map_err(|error| write_error(&entry.path, error.into()))?;
+        let file = openat(&self.dir, number.to_string(), flags, mode);
+        let file = file.map_err(|error| write_error(name, error.into()))?;
         Ok(Staged {
             staging: self,
             file: file.into(),
             written: 0,
+            taken: 0,
+            hole: false,
+        })
+    }
+
+    /// A file that is there already.
+    pub(super) fn reopen(&self, entry: &Entry) -> Result<Staged<'_>, ExtractError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, entry.staged.to_string(), flags, Mode::empty());
+        let file = file.map_err(|error| write_error(&entry.path, error.into()))?;
+        Ok(Staged {
+            staging: self,
+            file: file.into(),
+            written: entry.size,
+            taken: 0,
             hole: false,
         })
     }
@@ -102,23 +117,41 @@ pub(super) struct Staged<'a> {
     staging: &'a Staging,
     file: File,
     written: u64,
+    /// Bytes that were no holes.
+    taken: u64,
     /// It ends with a hole.
     hole: bool,
 }
 
 impl Staged<'_> {
-    pub(super) fn write(&mut self, entry: &Entry, bytes: &[u8]) -> Result<(), ExtractError> {
+    pub(super) fn write(&mut self, bytes: &[u8], name: &[u8]) -> Result<(), ExtractError> {
         for piece in bytes.chunks(HOLE) {
             if piece.len() == HOLE && piece == &ZEROS[..] {
                 self.hole = true;
             } else {
                 self.staging.take(piece.len() as u64)?;
+                self.taken += piece.len() as u64;
                 self.file
                     .write_all_at(piece, self.written)
-                    .map_err(|error| write_error(&entry.path, error))?;
+                    .map_err(|error| write_error(name, error))?;
                 self.hole = false;
             }
             self.written += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes it away again: `number` is its name.
+    pub(super) fn discard(self, number: u64) {
+        let staging = self.staging;
+        staging.budget.fetch_add(self.taken, Ordering::Relaxed);
+        unlinkat(&staging.dir, number.to_string(), AtFlags::empty()).ok();
+    }
+
+    /// Gives it its length.
+    pub(super) fn close(self) -> io::Result<()> {
+        if self.hole {
+            self.file.set_len(self.written)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read, Seek},
+    io::{self, BufRead, Read, Seek},
 };
 
 use tar::EntryType;
@@ -14,10 +14,8 @@ use crate::{
     root::Root,
 };
 
-pub(super) fn extract(mut archive: &File, root: &mut Root) -> Result<Extracted, ExtractError> {
-    archive.rewind().map_err(ExtractError::Read)?;
-    let input = BufReader::with_capacity(256 << 10, archive);
-    let decoder = zstd::Decoder::with_buffer(input).map_err(ExtractError::Read)?;
+pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracted, ExtractError> {
+    let decoder = zstd::Decoder::with_buffer(archive).map_err(ExtractError::Read)?;
     let mut tar = tar::Archive::new(decoder);
     let staging = Staging::new(root)?;
     let (mut entries, mut plan) = (Vec::new(), Plan::new());
@@ -55,6 +53,7 @@ pub(super) fn extract(mut archive: &File, root: &mut Root) -> Result<Extracted, 
                 .link_name_bytes()
                 .map(std::borrow::Cow::into_owned)
                 .unwrap_or_default(),
+            staged: entries.len() as u64,
         };
         if entry.path.is_empty() {
             continue;
@@ -67,12 +66,12 @@ pub(super) fn extract(mut archive: &File, root: &mut Root) -> Result<Extracted, 
             continue;
         }
         if kind == Kind::File {
-            let mut staged = staging.create(index, &entry)?;
+            let mut staged = staging.create(entry.staged, &entry.path)?;
             loop {
                 match found.read(&mut buffer) {
                     Ok(0) => break,
                     Ok(read) => {
-                        staged.write(&entry, &buffer[..read])?;
+                        staged.write(&buffer[..read], &entry.path)?;
                         bytes += read as u64;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

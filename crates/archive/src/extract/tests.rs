@@ -14,13 +14,13 @@ use rstest::rstest;
 use super::*;
 
 /// A project with some files beside which nothing may appear.
-struct Place {
-    dir: tempfile::TempDir,
-    root: PathBuf,
+pub(super) struct Place {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) root: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("project");
         fs::create_dir(&root).unwrap();
@@ -29,20 +29,43 @@ impl Place {
         Self { dir, root }
     }
 
-    fn extract(&self, archive: &[u8]) -> Result<Extracted, ExtractError> {
+    pub(super) fn extract(&self, archive: &[u8]) -> Result<Extracted, ExtractError> {
         extract(staging::scratch(archive).unwrap(), &self.root, 2)
     }
 
-    /// The error, after a check that nothing has changed anywhere.
+    /// While it arrives, in pieces of some length.
+    pub(super) fn extract_arriving(
+        &self,
+        archive: &[u8],
+        piece: usize,
+    ) -> Result<Extracted, ExtractError> {
+        let growing = Growing::new(staging::scratch(b"").unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (number, bytes) in archive.chunks(piece).enumerate() {
+                    let at = (number * piece) as u64;
+                    growing.file().write_all_at(bytes, at).unwrap();
+                    growing.grow_to(at + bytes.len() as u64);
+                }
+                growing.finish();
+            });
+            extract_growing(&growing, &self.root, 2)
+        })
+    }
+
+    /// The error, after a check that nothing has changed anywhere; of an archive that arrives as well.
     fn refused(&self, archive: &[u8]) -> String {
         let before = listing(self.dir.path());
         let error = self.extract(archive).unwrap_err();
         assert_eq!(listing(self.dir.path()), before, "{error}");
+        let arriving = self.extract_arriving(archive, 50).unwrap_err();
+        assert_eq!(listing(self.dir.path()), before, "{arriving}");
+        assert_eq!(arriving.to_string(), error.to_string());
         error.to_string()
     }
 }
 
-fn listing(dir: &Path) -> Vec<String> {
+pub(super) fn listing(dir: &Path) -> Vec<String> {
     let mut all = Vec::new();
     let mut left = vec![dir.to_owned()];
     while let Some(dir) = left.pop() {
@@ -69,7 +92,7 @@ fn listing(dir: &Path) -> Vec<String> {
 }
 
 /// Entries of a zip: name, mode, content, as it is.
-fn zip(entries: &[(&str, u32, &str)]) -> Vec<u8> {
+pub(super) fn zip(entries: &[(&str, u32, &str)]) -> Vec<u8> {
     let mut archive = ZipArchiveWriter::new(Vec::new());
     for (name, mode, content) in entries {
         let content = content.as_bytes();
@@ -87,7 +110,7 @@ fn zip(entries: &[(&str, u32, &str)]) -> Vec<u8> {
 }
 
 /// The same as tar in zstd. Names go into the header as they are.
-fn tar_zst(entries: &[(&str, u32, &str)]) -> Vec<u8> {
+pub(super) fn tar_zst(entries: &[(&str, u32, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, mode, content) in entries {
         let content = content.as_bytes();
@@ -114,9 +137,9 @@ fn tar_zst(entries: &[(&str, u32, &str)]) -> Vec<u8> {
 }
 
 const FORMAT: u32 = 0o170_000;
-const FILE: u32 = 0o100_644;
-const LINK: u32 = 0o120_777;
-const DIR: u32 = 0o040_755;
+pub(super) const FILE: u32 = 0o100_644;
+pub(super) const LINK: u32 = 0o120_777;
+pub(super) const DIR: u32 = 0o040_755;
 
 type Entries = &'static [(&'static str, u32, &'static str)];
 
@@ -472,9 +495,20 @@ proptest! {
         archive[at] = byte;
         let place = Place::new();
         let before = listing(place.dir.path());
-        if place.extract(&archive).is_err() {
+        let done = place.extract(&archive);
+        if done.is_err() {
             prop_assert_eq!(listing(place.dir.path()), before);
         }
         prop_assert_eq!(fs::read_dir(place.dir.path().join("outside")).unwrap().count(), 0);
+
+        // As one that arrives, it is the same.
+        let other = Place::new();
+        let arrived = other.extract_arriving(&archive, 40);
+        prop_assert_eq!(done.map_err(|error| error.to_string().replace(&place.dir.path().display().to_string(), "")),
+            arrived.map_err(|error| error.to_string().replace(&other.dir.path().display().to_string(), "")));
+        let below = |place: &Place| -> Vec<String> {
+            listing(&place.root).into_iter().map(|line| line.replace(&place.dir.path().display().to_string(), "")).collect()
+        };
+        prop_assert_eq!(below(&other), below(&place));
     }
 }

@@ -19,7 +19,10 @@ use crate::{
     Kind,
     error::ExtractError,
     extract::{
-        Entry, Extracted, LONGEST_LINK, Plan, check_target, clean_name, place, staging::Staging,
+        Entry, Extracted, LONGEST_LINK, Plan, check_target, clean_name,
+        early::{Early, Unpacked},
+        place,
+        staging::Staging,
     },
     root::Root,
 };
@@ -43,6 +46,16 @@ pub(super) fn extract(
     root: &mut Root,
     threads: usize,
 ) -> Result<Extracted, ExtractError> {
+    extract_rest(archive, root, threads, Early::default())
+}
+
+/// Without doing again what has been done already.
+pub(super) fn extract_rest(
+    archive: File,
+    root: &mut Root,
+    threads: usize,
+    mut early: Early,
+) -> Result<Extracted, ExtractError> {
     let size = archive.metadata().map_err(ExtractError::Read)?.len();
     let mut buffer = vec![0; MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive =
@@ -63,10 +76,31 @@ pub(super) fn extract(
     }
     place::check(root, &plan, &entries)?;
 
-    let staging = Staging::new(root)?;
+    let staging = match early.staging.take() {
+        Some(staging) => staging,
+        None => Staging::new(root)?,
+    };
+    for (entry, data) in entries.iter_mut().zip(&data) {
+        let wanted = Unpacked {
+            end: data.end,
+            method: data.method.as_u16(),
+            crc: data.crc,
+            size: entry.size,
+        };
+        if entry.kind == Kind::File
+            && let Some(number) = early.find(data.start, wanted)
+        {
+            entry.staged = number;
+            staging.reopen(entry)?.finish(entry)?;
+        }
+    }
+    drop(early);
     // The largest first, so that no thread is left alone with it.
     let mut order: Vec<usize> = (0..entries.len())
-        .filter(|&index| entries[index].kind == Kind::File)
+        .filter(|&index| {
+            let entry = &entries[index];
+            entry.kind == Kind::File && entry.staged == index as u64
+        })
         .collect();
     order.sort_by_key(|&index| std::cmp::Reverse(entries[index].size));
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -80,7 +114,6 @@ pub(super) fn extract(
             let done = unpack(
                 &archive,
                 &staging,
-                index,
                 &entries[index],
                 &data[index],
                 &mut buffer,
@@ -113,7 +146,11 @@ pub(super) fn extract(
     place::commit(root, &staging, &plan, &entries)?;
     Ok(Extracted {
         entries: entries.len() as u64,
-        bytes: entries.iter().map(|entry| entry.size).sum(),
+        bytes: entries
+            .iter()
+            .filter(|entry| entry.kind == Kind::File)
+            .map(|entry| entry.size)
+            .sum(),
     })
 }
 
@@ -138,7 +175,7 @@ fn read_list(
         .map_err(|error| structure(error.into_kind()))?
     {
         listed += 1;
-        let Some(entry) = entry(&record, root)? else {
+        let Some(mut entry) = entry(&record, root)? else {
             continue;
         };
         let found =
@@ -160,6 +197,7 @@ fn read_list(
         }
         check_data(&record, &entry)?;
         if plan.add(&entries, &entry, entries.len())? {
+            entry.staged = entries.len() as u64;
             entries.push(entry);
             data.push(Data {
                 start,
@@ -239,6 +277,7 @@ fn entry(record: &ZipFileHeaderRecord<'_>, root: &Root) -> Result<Option<Entry>,
             record.uncompressed_size_hint()
         },
         target: Vec::new(),
+        staged: 0,
     }))
 }
 
@@ -280,14 +319,13 @@ fn check_data(record: &ZipFileHeaderRecord<'_>, entry: &Entry) -> Result<(), Ext
 fn unpack(
     archive: &ZipArchive<FileReader>,
     staging: &Staging,
-    index: usize,
     entry: &Entry,
     data: &Data,
     buffer: &mut [u8],
 ) -> Result<(), ExtractError> {
-    let mut staged = staging.create(index, entry)?;
+    let mut staged = staging.create(entry.staged, &entry.path)?;
     read_data(archive, entry, data, buffer, |bytes| {
-        staged.write(entry, bytes)
+        staged.write(bytes, &entry.path)
     })?;
     staged.finish(entry)
 }

@@ -12,7 +12,7 @@ use rstest::rstest;
 use super::*;
 use crate::{Wanted, extract, select};
 
-fn items(root: &Path) -> Vec<Item> {
+pub(crate) fn items(root: &Path) -> Vec<Item> {
     let wanted = Wanted {
         root,
         paths: &["**".into()],
@@ -23,7 +23,7 @@ fn items(root: &Path) -> Vec<Item> {
 }
 
 /// Text that compresses, bytes that do not, holes, odd names, all modes, links, empty things.
-fn tree() -> tempfile::TempDir {
+pub(crate) fn tree() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     let text: String = (0..60_000)
@@ -77,7 +77,7 @@ fn tree() -> tempfile::TempDir {
 }
 
 /// Everything that an archive keeps: path, kind with mode, size, time, content or target.
-fn state(root: &Path) -> Vec<String> {
+pub(crate) fn state(root: &Path) -> Vec<String> {
     items(root)
         .into_iter()
         .map(|item| {
