@@ -90,6 +90,11 @@ impl Growing {
         });
     }
 
+    /// Something to hold while the file is written: nobody shall wait for a writer that is gone.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(self)
+    }
+
     /// Reads from the beginning.
     pub fn reader(&self) -> Reader<'_> {
         self.reader_at(0)
@@ -155,6 +160,16 @@ impl Growing {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+}
+
+/// Fails a [`Growing`] file that is not whole when this is dropped.
+#[derive(Debug)]
+pub struct Guard<'a>(&'a Growing);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.fail();
     }
 }
 

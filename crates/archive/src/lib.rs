@@ -27,7 +27,7 @@ pub use extract::{
     Extracted, STAGING_PREFIX, Sniffed, extract, extract_growing, fuzz_extract, is_whole, sniff,
 };
 pub use fingerprint::Fingerprint;
-pub use growing::{Growing, Reader};
+pub use growing::{Growing, Guard, Reader};
 pub use pack::{Format, Level, Packed, pack, threads};
 pub use pattern::{BadPattern, Pattern};
 pub use select::{Message, MessageKind, Selected, Wanted, select};

@@ -2,6 +2,7 @@
 
 pub(crate) mod restore;
 pub(crate) mod save;
+mod upload;
 
 use std::{
     collections::BTreeMap,
@@ -81,13 +82,17 @@ fn send(
     to: &SignedUrl,
     more: &[(String, String)],
 ) -> Result<Answer, HttpError> {
-    let mut headers: Vec<(String, String)> = to
-        .headers
-        .iter()
-        .map(|header| (header.name.clone(), header.value.expose().to_owned()))
-        .collect();
+    let mut headers = headers_of(to);
     headers.extend_from_slice(more);
     client.send(method, to.url.expose(), &headers, Body::None)
+}
+
+/// Headers that an address wants.
+fn headers_of(to: &SignedUrl) -> Vec<(String, String)> {
+    to.headers
+        .iter()
+        .map(|header| (header.name.clone(), header.value.expose().to_owned()))
+        .collect()
 }
 
 /// Place of the metadata of an archive.

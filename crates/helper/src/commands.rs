@@ -3,6 +3,7 @@
 
 mod flags;
 mod health_check;
+mod spec;
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +19,19 @@ use gantry_agent::{
     UploadArtifactsRequest,
 };
 
-use self::flags::{Flags, Kind};
-use crate::{artifacts, cache, log, selection::variable};
+use self::{
+    flags::Flags,
+    spec::{NAMES, spec},
+};
+use crate::{artifacts, cache, log, receive::Parallel, selection::variable};
 
 /// Whether a word is one of these commands.
 pub(crate) fn is_command(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-const NAMES: [&str; 6] = [
-    "artifacts-uploader",
-    "artifacts-downloader",
-    "cache-archiver",
-    "cache-extractor",
-    "cache-init",
-    "health-check",
-];
+/// More requests at a time than this do not make a transfer faster.
+const MOST_REQUESTS: usize = 64;
 
 /// A command that failed; why has been printed if there is no text.
 pub(crate) struct Failed(pub(crate) Option<String>);
@@ -65,128 +63,6 @@ pub(crate) fn run(name: &str, args: Vec<OsString>) -> Result<(), Failed> {
         "cache-init" => cache_init(&flags),
         _ => health_check::run(&flags),
     }
-}
-
-const CREDENTIALS: [(&str, Kind, &str); 6] = [
-    ("url", Kind::Value, "CI_SERVER_URL"),
-    ("token", Kind::Value, "CI_JOB_TOKEN"),
-    ("id", Kind::Value, "CI_JOB_ID"),
-    ("tls-ca-file", Kind::Value, "CI_SERVER_TLS_CA_FILE"),
-    ("tls-cert-file", Kind::Value, "CI_SERVER_TLS_CERT_FILE"),
-    ("tls-key-file", Kind::Value, "CI_SERVER_TLS_KEY_FILE"),
-];
-
-/// Flags with the variables that stand in for them.
-fn spec(name: &str) -> Vec<(&'static str, Kind, &'static str)> {
-    let mut spec = Vec::new();
-    let own: &[(&str, Kind, &str)] = match name {
-        "artifacts-uploader" => {
-            spec.extend(CREDENTIALS);
-            &[
-                ("path", Kind::List, ""),
-                ("exclude", Kind::List, ""),
-                ("untracked", Kind::Bool, ""),
-                ("verbose", Kind::Bool, ""),
-                ("name", Kind::Value, ""),
-                ("expire-in", Kind::Value, ""),
-                ("artifact-format", Kind::Value, ""),
-                ("artifact-type", Kind::Value, ""),
-                (
-                    "compression-level",
-                    Kind::Value,
-                    "ARTIFACT_COMPRESSION_LEVEL",
-                ),
-                ("timeout", Kind::Value, ""),
-                ("response-header-timeout", Kind::Value, ""),
-                ("ci-debug-trace", Kind::Bool, "CI_DEBUG_TRACE"),
-                (
-                    "transfer-meter-frequency",
-                    Kind::Value,
-                    "TRANSFER_METER_FREQUENCY",
-                ),
-                ("generate-artifacts-metadata", Kind::Bool, ""),
-                ("runner-id", Kind::Value, ""),
-                ("repo-url", Kind::Value, ""),
-                ("repo-digest", Kind::Value, ""),
-                ("job-name", Kind::Value, ""),
-                ("executor-name", Kind::Value, ""),
-                ("runner-name", Kind::Value, ""),
-                ("started-at", Kind::Value, ""),
-                ("ended-at", Kind::Value, ""),
-                ("schema-version", Kind::Value, ""),
-                ("metadata-parameter", Kind::List, ""),
-            ]
-        }
-        "artifacts-downloader" => {
-            spec.extend(CREDENTIALS);
-            &[
-                ("direct-download", Kind::Bool, "FF_USE_DIRECT_DOWNLOAD"),
-                ("retry", Kind::Value, ""),
-                ("retry-time", Kind::Value, ""),
-                ("archiver-staging-dir", Kind::Value, "ARCHIVER_STAGING_DIR"),
-                (
-                    "transfer-meter-frequency",
-                    Kind::Value,
-                    "TRANSFER_METER_FREQUENCY",
-                ),
-                ("concurrency", Kind::Value, ""),
-                ("chunk-size", Kind::Value, ""),
-            ]
-        }
-        "cache-archiver" => &[
-            ("file", Kind::Value, ""),
-            ("alternate-file", Kind::Value, ""),
-            ("url", Kind::Value, ""),
-            ("check-url", Kind::Value, ""),
-            ("gocloud-url", Kind::Value, ""),
-            ("timeout", Kind::Value, ""),
-            ("header", Kind::List, ""),
-            ("metadata", Kind::List, ""),
-            ("path", Kind::List, ""),
-            ("exclude", Kind::List, ""),
-            ("untracked", Kind::Bool, ""),
-            ("verbose", Kind::Bool, ""),
-            ("compression-level", Kind::Value, "CACHE_COMPRESSION_LEVEL"),
-            (
-                "compression-format",
-                Kind::Value,
-                "CACHE_COMPRESSION_FORMAT",
-            ),
-            ("max-uploaded-archive-size", Kind::Value, ""),
-            ("env-file", Kind::Value, ""),
-            (
-                "transfer-meter-frequency",
-                Kind::Value,
-                "TRANSFER_METER_FREQUENCY",
-            ),
-            ("transfer-buffer-size", Kind::Value, ""),
-            ("chunk-size", Kind::Value, ""),
-            ("concurrency", Kind::Value, ""),
-        ],
-        "cache-extractor" => &[
-            ("file", Kind::Value, ""),
-            ("url", Kind::Value, ""),
-            ("gocloud-url", Kind::Value, ""),
-            ("alternate-url", Kind::Value, ""),
-            ("alternate-gocloud-url", Kind::Value, ""),
-            ("head-url", Kind::Value, ""),
-            ("alternate-head-url", Kind::Value, ""),
-            ("timeout", Kind::Value, ""),
-            ("env-file", Kind::Value, ""),
-            (
-                "transfer-meter-frequency",
-                Kind::Value,
-                "TRANSFER_METER_FREQUENCY",
-            ),
-            ("transfer-buffer-size", Kind::Value, ""),
-            ("chunk-size", Kind::Value, ""),
-            ("concurrency", Kind::Value, ""),
-        ],
-        "health-check" => &[("port", Kind::List, ""), ("p", Kind::List, "")],
-        _ => &[],
-    };
-    spec.extend(own);
-    spec
 }
 
 fn here() -> Result<PathBuf, Failed> {
@@ -284,7 +160,8 @@ fn artifacts_downloader(flags: &Flags) -> Result<(), Failed> {
         retry_milliseconds: flags.seconds("retry-time", 1)? * 1000,
         variables: Vec::new(),
     };
-    artifacts::download::run_quietly(&request).map_err(|error| Failed(Some(error)))
+    artifacts::download::run_quietly(&request, parallel(flags)?)
+        .map_err(|error| Failed(Some(error)))
 }
 
 fn signed(url: &str) -> SignedUrl {
@@ -292,6 +169,19 @@ fn signed(url: &str) -> SignedUrl {
         url: url.into(),
         headers: Vec::new(),
     }
+}
+
+/// Transfers in ranges, if more than one at a time is wanted.
+fn parallel(flags: &Flags) -> Result<Option<Parallel>, Failed> {
+    let requests = flags.number("concurrency", 0)?;
+    let chunk = match flags.number("chunk-size", 0)? {
+        0 => Parallel::USUAL.chunk,
+        chunk => chunk,
+    };
+    let requests = usize::try_from(requests)
+        .unwrap_or(usize::MAX)
+        .min(MOST_REQUESTS);
+    Ok((requests > 1).then_some(Parallel { requests, chunk }))
 }
 
 /// What both cache commands refuse.
@@ -304,9 +194,8 @@ fn check_cache(flags: &Flags) -> Result<PathBuf, Failed> {
             .into());
         }
     }
-    for name in ["transfer-buffer-size", "chunk-size", "concurrency"] {
-        flags.number(name, 0)?;
-    }
+    flags.number("transfer-buffer-size", 0)?;
+    parallel(flags)?;
     match flags.value("file") {
         Some(file) if !file.is_empty() => Ok(here()?.join(file)),
         _ => Err("Missing cache file".into()),
@@ -414,7 +303,7 @@ fn cache_extractor(flags: &Flags) -> Result<(), Failed> {
         ..RestoreCandidate::default()
     };
     let client = cache::client(flags.number("timeout", 10)? * 60, None);
-    cache::restore::restore(&here()?, &candidate, &client)
+    cache::restore::restore(&here()?, &candidate, &client, parallel(flags)?)
         .map(drop)
         .map_err(|error| Failed((!error.told).then_some(error.text)))
 }

@@ -19,6 +19,7 @@ mod hygiene;
 mod log;
 mod meter;
 mod processes;
+mod receive;
 mod script;
 mod selection;
 mod sources;

@@ -41,6 +41,12 @@ impl<R> Meter<R> {
         }
     }
 
+    /// So many more bytes have come, or gone.
+    pub(crate) fn count(&mut self, bytes: u64) {
+        self.done += bytes;
+        self.tell();
+    }
+
     /// Tells how it ended.
     pub(crate) fn finish(self) {
         let elapsed = self.start.elapsed();
@@ -94,8 +100,7 @@ impl<R> Meter<R> {
 impl<R: Read> Read for Meter<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.done += read as u64;
-        self.tell();
+        self.count(read as u64);
         Ok(read)
     }
 }

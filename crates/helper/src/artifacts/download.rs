@@ -1,23 +1,17 @@
 //! Download (job-lifecycle §6.4). The first try asks for the address in the object store; the token never goes to another server than
-//! the coordinator. A body that broke off is continued where the server allows it.
+//! the coordinator. A body that broke off is continued where the server allows it; it is unpacked while it comes.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, Write},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use gantry_agent::{Dependency, DownloadArtifactsRequest, EntryOutcome, EntryResult};
-use gantry_archive::{Extracted, extract, threads};
+use gantry_archive::{Extracted, Growing};
 use ureq::http::Method;
 
 use super::{ArtifactError, address, client, fields};
 use crate::{
     http::{Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect},
     log,
-    meter::Meter,
+    receive::{self, Broken, Object, Parallel, Part, unpack_meanwhile},
     selection::variable,
 };
 
@@ -27,6 +21,7 @@ pub(crate) fn run(
     done: &mut Vec<EntryResult>,
 ) -> Result<(), String> {
     let client = client(&request.coordinator, 3600, 600);
+    let parallel = request.parallel_transfer.then_some(Parallel::USUAL);
     let mut failure = None;
     for dependency in &request.dependencies {
         let mut result = crate::stage_child::result(done.len(), EntryOutcome::Done);
@@ -34,7 +29,7 @@ pub(crate) fn run(
             "Downloading artifacts for {} ({})...",
             dependency.name, dependency.id
         ));
-        match download(request, dependency, &client) {
+        match download(request, dependency, &client, parallel) {
             Ok((extracted, bytes)) => {
                 result.files = extracted.entries;
                 result.bytes = bytes;
@@ -56,10 +51,13 @@ pub(crate) fn run(
 }
 
 /// The command: without notices.
-pub(crate) fn run_quietly(request: &DownloadArtifactsRequest) -> Result<(), String> {
+pub(crate) fn run_quietly(
+    request: &DownloadArtifactsRequest,
+    parallel: Option<Parallel>,
+) -> Result<(), String> {
     let client = client(&request.coordinator, 3600, 600);
     for dependency in &request.dependencies {
-        download(request, dependency, &client).map_err(|error| error.text)?;
+        download(request, dependency, &client, parallel).map_err(|error| error.text)?;
     }
     Ok(())
 }
@@ -69,6 +67,7 @@ fn download(
     request: &DownloadArtifactsRequest,
     dependency: &Dependency,
     client: &Client,
+    parallel: Option<Parallel>,
 ) -> Result<(Extracted, u64), ArtifactError> {
     let dir = variable("ARCHIVER_STAGING_DIR").filter(|dir| !dir.is_empty());
     let file = match &dir {
@@ -78,35 +77,24 @@ fn download(
     let place = dir.unwrap_or_else(|| std::env::temp_dir().display().to_string());
     let file =
         file.map_err(|error| ArtifactError::new(format!("cannot write to {place}: {error}")))?;
-    let mut part = Part {
-        file,
-        held: 0,
-        etag: None,
-        place,
-    };
-    let mut tries = 0;
-    loop {
-        let direct = tries == 0 && request.direct_download;
-        match fetch(request, dependency, client, direct, &mut part) {
-            Ok(()) => break,
-            Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
-            Err(Failure::Temporary(text)) => {
-                if tries >= request.retries {
-                    return Err(ArtifactError::new(format!("invalid argument: {text}")));
-                }
-                tries += 1;
-                log::line(
-                    log::Level::Warning,
-                    "Retrying...",
-                    &[("context", "artifacts-downloader".into()), ("error", text)],
-                );
-                thread::sleep(Duration::from_millis(request.retry_milliseconds));
-            }
-        }
-    }
-    let size = part.held;
-    extract(part.file, &request.project_dir, threads())
-        .map(|extracted| (extracted, size))
+    let growing = Growing::new(file);
+    let (fetched, extracted) = unpack_meanwhile(&growing, &request.project_dir, || {
+        let mut attempts = Attempts {
+            request,
+            dependency,
+            client,
+            parallel,
+            first: address(&request.coordinator, dependency.id),
+            part: Part::new(&growing),
+            place: &place,
+        };
+        attempts.run()?;
+        growing.finish();
+        Ok(())
+    });
+    fetched?;
+    extracted
+        .map(|extracted| (extracted, growing.held()))
         .map_err(|error| ArtifactError {
             partial: error.is_partial(),
             text: error.to_string(),
@@ -118,74 +106,166 @@ enum Failure {
     Temporary(String),
 }
 
-/// A download under way.
-struct Part {
-    file: File,
-    held: u64,
-    /// Of what is held.
-    etag: Option<String>,
-    /// For messages.
-    place: String,
+/// One archive, for as many tries as are allowed.
+struct Attempts<'a> {
+    request: &'a DownloadArtifactsRequest,
+    dependency: &'a Dependency,
+    client: &'a Client,
+    parallel: Option<Parallel>,
+    /// Address at the coordinator.
+    first: String,
+    part: Part<'a>,
+    /// Where the archive is written, for messages.
+    place: &'a str,
 }
 
-fn fetch(
-    request: &DownloadArtifactsRequest,
-    dependency: &Dependency,
-    client: &Client,
-    direct: bool,
-    part: &mut Part,
-) -> Result<(), Failure> {
-    let token = dependency.token.expose();
-    let first = address(&request.coordinator, dependency.id);
-    let home = origin(&first);
-    let mut url = if direct {
-        format!("{first}?direct_download=true")
-    } else {
-        first
-    };
-    let mut told = false;
-    for _ in 0..=MOST_REDIRECTS {
-        let mut headers = Vec::new();
-        if origin(&url) == home {
-            headers.push(("JOB-TOKEN".to_owned(), token.to_owned()));
-        }
-        let mut ranged = false;
-        if part.held > 0
-            && let Some(etag) = &part.etag
-        {
-            ranged = true;
-            headers.push(("Range".into(), format!("bytes={}-", part.held)));
-            headers.push(("If-Range".into(), etag.clone()));
-        }
-        let answer = client
-            .send(&Method::GET, &url, &headers, Body::None)
-            .map_err(|error| Failure::Temporary(error.to_string()))?;
-        match answer.status {
-            301 | 302 | 303 | 307 | 308 => {
-                let to = answer
-                    .header("location")
-                    .and_then(|location| redirect(&url, location));
-                let Some(to) = to else {
-                    return Err(Failure::Temporary("redirected to nowhere".into()));
-                };
-                if !told && origin(&to) != home {
-                    told = true;
-                    let host = origin(&to);
-                    let host = host.split("://").nth(1).unwrap_or(&host);
-                    log::info(&format!("Direct download from {host}"));
-                }
-                url = to;
+impl Attempts<'_> {
+    fn run(&mut self) -> Result<(), ArtifactError> {
+        let mut tries = 0;
+        loop {
+            let fetched = if tries == 0 && self.request.direct_download {
+                self.direct()
+            } else {
+                self.plain()
+            };
+            let problem = match fetched {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
+                Err(Failure::Temporary(text)) => text,
+            };
+            if tries >= self.request.retries {
+                return Err(ArtifactError::new(format!("invalid argument: {problem}")));
             }
-            200 => return receive(request, dependency, &url, answer, part, false),
-            206 if ranged => return receive(request, dependency, &url, answer, part, true),
-            status => return Err(refused(dependency, answer, status)),
+            tries += 1;
+            log::line(
+                log::Level::Warning,
+                "Retrying...",
+                &[
+                    ("context", "artifacts-downloader".into()),
+                    ("error", problem),
+                ],
+            );
+            thread::sleep(Duration::from_millis(self.request.retry_milliseconds));
         }
     }
-    Err(Failure::Temporary(format!(
-        "{}: stopped after {MOST_REDIRECTS} redirects",
-        clean_url(&url)
-    )))
+
+    /// From the object store, if the coordinator says where that is.
+    fn direct(&mut self) -> Result<(), Failure> {
+        let url = format!("{}?direct_download=true", self.first);
+        match self.get(url, self.parallel) {
+            Err(Failure::Temporary(_)) if self.parallel.is_some() => self.plain(),
+            done => done,
+        }
+    }
+
+    fn plain(&mut self) -> Result<(), Failure> {
+        self.get(self.first.clone(), None)
+    }
+
+    /// Follows redirects. `parallel`: what another server has may come in ranges.
+    fn get(&mut self, mut url: String, mut parallel: Option<Parallel>) -> Result<(), Failure> {
+        let home = origin(&self.first);
+        let (mut told, mut redirects) = (false, 0);
+        while redirects <= MOST_REDIRECTS {
+            let mut headers = Vec::new();
+            if origin(&url) == home {
+                let token = self.dependency.token.expose();
+                headers.push(("JOB-TOKEN".to_owned(), token.to_owned()));
+            }
+            let probing = parallel.filter(|_| origin(&url) != home && self.part.held() == 0);
+            let rest = if probing.is_some() {
+                vec![(receive::PROBE.0.into(), receive::PROBE.1.into())]
+            } else {
+                self.part.ask_for_rest()
+            };
+            let ranged = !rest.is_empty();
+            headers.extend(rest);
+            let answer = self
+                .client
+                .send(&Method::GET, &url, &headers, Body::None)
+                .map_err(|error| Failure::Temporary(error.to_string()))?;
+            match answer.status {
+                301 | 302 | 303 | 307 | 308 => {
+                    let to = answer
+                        .header("location")
+                        .and_then(|location| redirect(&url, location));
+                    let Some(to) = to else {
+                        return Err(Failure::Temporary("redirected to nowhere".into()));
+                    };
+                    if !told && origin(&to) != home {
+                        told = true;
+                        let host = origin(&to);
+                        let host = host.split("://").nth(1).unwrap_or(&host);
+                        log::info(&format!("Direct download from {host}"));
+                    }
+                    url = to;
+                    redirects += 1;
+                }
+                206 if let Some(probing) = probing => {
+                    match Object::probed(&url, Vec::new(), &answer) {
+                        Some(object) if object.total > probing.chunk => {
+                            let fields = self.fields(&answer, &url);
+                            let received =
+                                self.part
+                                    .receive_ranges(self.client, &object, probing, LABEL);
+                            return self.received(received, &fields);
+                        }
+                        _ => parallel = None,
+                    }
+                }
+                200 => return self.receive(&url, answer),
+                206 if ranged => return self.receive(&url, answer),
+                // An empty object, or a server that knows no ranges.
+                _ if probing.is_some() => parallel = None,
+                416 if ranged => {
+                    self.part.forget();
+                    return Err(Failure::Temporary(
+                        "the rest of the archive is not available".into(),
+                    ));
+                }
+                status => return Err(refused(self.dependency, answer, status)),
+            }
+        }
+        Err(Failure::Temporary(format!(
+            "{}: stopped after {MOST_REDIRECTS} redirects",
+            clean_url(&url)
+        )))
+    }
+
+    fn receive(&mut self, url: &str, answer: Answer) -> Result<(), Failure> {
+        let fields = self.fields(&answer, url);
+        let received = self.part.receive(answer, LABEL);
+        self.received(received, &fields)
+    }
+
+    fn received(
+        &self,
+        received: Result<(), Broken>,
+        fields: &[(&'static str, String)],
+    ) -> Result<(), Failure> {
+        match received {
+            Ok(()) => {
+                let text = "Downloading artifacts from coordinator... ok";
+                log::line(log::Level::Info, text, fields);
+                Ok(())
+            }
+            Err(Broken::Write(error)) => Err(Failure::Final(format!(
+                "cannot write to {}: {error}",
+                self.place
+            ))),
+            Err(Broken::Off(text)) => Err(Failure::Temporary(text)),
+        }
+    }
+
+    fn fields(&self, answer: &Answer, url: &str) -> Vec<(&'static str, String)> {
+        let mut told = fields(answer, self.dependency.id, self.dependency.token.expose());
+        let host = origin(url);
+        told.push(("host", host.split("://").nth(1).unwrap_or(&host).to_owned()));
+        told
+    }
 }
+
+const LABEL: &str = "Downloading artifacts";
 
 fn refused(dependency: &Dependency, answer: Answer, status: u16) -> Failure {
     let told = fields(&answer, dependency.id, dependency.token.expose());
@@ -225,74 +305,5 @@ fn refused(dependency: &Dependency, answer: Answer, status: u16) -> Failure {
                 format!("received: {text} ({message})")
             })
         }
-    }
-}
-
-fn receive(
-    request: &DownloadArtifactsRequest,
-    dependency: &Dependency,
-    url: &str,
-    answer: Answer,
-    part: &mut Part,
-    resumed: bool,
-) -> Result<(), Failure> {
-    let place = part.place.clone();
-    let cannot = |error: io::Error| Failure::Final(format!("cannot write to {place}: {error}"));
-    if !resumed {
-        part.file.set_len(0).map_err(cannot)?;
-        part.file.rewind().map_err(cannot)?;
-        part.held = 0;
-    }
-    part.etag = answer
-        .header("etag")
-        .filter(|etag| !etag.starts_with("W/"))
-        .map(str::to_owned);
-    let mut told = fields(&answer, dependency.id, dependency.token.expose());
-    let host = origin(url);
-    told.push(("host", host.split("://").nth(1).unwrap_or(&host).to_owned()));
-    let length: Option<u64> = answer
-        .header("content-length")
-        .and_then(|text| text.parse().ok());
-    let mut reader = Meter::new(answer.into_reader(), "Downloading artifacts", length);
-    let mut buffer = vec![0; 256 << 10];
-    let mut came = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => {
-                part.file.write_all(&buffer[..read]).map_err(cannot)?;
-                part.held += read as u64;
-                came += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                return Err(Failure::Temporary(format!(
-                    "the download broke off: {error}"
-                )));
-            }
-        }
-    }
-    if length.is_some_and(|length| came < length) {
-        return Err(Failure::Temporary(
-            "the download broke off: the connection was closed too early".into(),
-        ));
-    }
-    reader.finish();
-    log::line(
-        log::Level::Info,
-        "Downloading artifacts from coordinator... ok",
-        &told,
-    );
-    check_place(&request.project_dir)
-}
-
-fn check_place(dir: &Path) -> Result<(), Failure> {
-    if dir.is_dir() {
-        Ok(())
-    } else {
-        Err(Failure::Final(format!(
-            "there is no directory {}",
-            dir.display()
-        )))
     }
 }

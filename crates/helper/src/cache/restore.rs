@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io,
     os::unix::fs::PermissionsExt,
     path::Path,
     thread,
@@ -13,19 +13,20 @@ use std::{
 use gantry_agent::{
     EntryOutcome, EntryResult, RemoteSource, RestoreCacheRequest, RestoreCandidate, RestoreEntry,
 };
-use gantry_archive::{ExtractError, Extracted, extract, threads};
+use gantry_archive::{ExtractError, Extracted, Growing, extract, threads};
+use tempfile::NamedTempFile;
 use ureq::http::Method;
 
 use super::{
-    CacheError, PAUSE, TRIES, adopt, client, discard, is_temporary, last_modified, make_dir, mtime,
-    send, shown_name, write_metadata,
+    CacheError, PAUSE, TRIES, adopt, client, discard, headers_of, is_temporary, last_modified,
+    make_dir, mtime, send, shown_name, write_metadata,
 };
 use crate::{
     expansion::expand,
     files,
-    http::{Client, clean_url},
+    http::{Answer, Client, clean_url},
     log,
-    meter::Meter,
+    receive::{self, Broken, Object, Parallel, Part, unpack_meanwhile},
     selection::variable,
 };
 
@@ -49,7 +50,8 @@ fn entry_result(
     for candidate in &entry.candidates {
         candidate.lines.iter().for_each(log::prepared);
         log::notice(&format!("Checking cache for {}...", candidate.key));
-        match restore(&request.project_dir, candidate, client) {
+        let parallel = request.parallel_transfer.then_some(Parallel::USUAL);
+        match restore(&request.project_dir, candidate, client, parallel) {
             Ok(extracted) => {
                 log::notice("Successfully extracted cache");
                 result.outcome = EntryOutcome::Done;
@@ -99,31 +101,39 @@ pub(crate) fn restore(
     project_dir: &Path,
     candidate: &RestoreCandidate,
     client: &Client,
+    parallel: Option<Parallel>,
 ) -> Result<Extracted, CacheError> {
     let file = &candidate.file;
-    let remote = candidate.remote.as_ref();
-    if remote.is_none() {
+    let Some(remote) = &candidate.remote else {
         log::info(
             "No URL provided, cache will not be downloaded from shared cache server. Instead a local version of cache will be \
              extracted.",
         );
         adopt(file, candidate.alternate_file.as_deref());
-    }
-    let mut fresh = false;
-    if let Some(remote) = remote {
-        log::info("Using presigned URL for cache download");
+        return unpack(project_dir, file);
+    };
+    log::info("Using presigned URL for cache download");
+    let fetch = || {
         let source = choose(client, remote, candidate.alternate.as_ref());
-        fresh = download(client, source, file)?;
+        let download = Download {
+            client,
+            source,
+            file,
+            parallel,
+        };
+        download.run(project_dir)
+    };
+    if let Some(extracted) = fetch()? {
+        return Ok(extracted);
     }
     match unpack(project_dir, file) {
         // What lies here is no good, but the server may have better.
-        Err(error) if remote.is_some() && !fresh && !file.exists() => {
+        Err(error) if !file.exists() => {
             error.tell();
-            if let Some(remote) = remote {
-                let source = choose(client, remote, candidate.alternate.as_ref());
-                download(client, source, file)?;
+            match fetch()? {
+                Some(extracted) => Ok(extracted),
+                None => unpack(project_dir, file),
             }
-            unpack(project_dir, file)
         }
         done => done,
     }
@@ -148,17 +158,20 @@ fn unpack(project_dir: &Path, file: &Path) -> Result<Extracted, CacheError> {
             )));
         }
     };
-    extract(archive, project_dir, threads()).map_err(|error: ExtractError| {
-        let outcome = if error.is_partial() {
-            EntryOutcome::Partial
-        } else {
-            EntryOutcome::Failed
-        };
-        if error.is_archive_s_fault() {
-            discard(file);
-        }
-        CacheError::new(outcome, error.to_string())
-    })
+    extract(archive, project_dir, threads()).map_err(|error| no_good(file, &error))
+}
+
+/// What an archive that was not extracted means.
+fn no_good(file: &Path, error: &ExtractError) -> CacheError {
+    let outcome = if error.is_partial() {
+        EntryOutcome::Partial
+    } else {
+        EntryOutcome::Failed
+    };
+    if error.is_archive_s_fault() {
+        discard(file);
+    }
+    CacheError::new(outcome, error.to_string())
 }
 
 /// The primary source, or the alternate one if it alone is there or is newer.
@@ -196,180 +209,230 @@ fn choose<'a>(
 
 /// What came of a request.
 enum Got {
-    Fresh,
+    Fresh(Fresh),
     UpToDate,
 }
 
-/// Fetches into `file` unless that is as new. Whether it was fetched.
-fn download(client: &Client, source: &RemoteSource, file: &Path) -> Result<bool, CacheError> {
-    let dir = make_dir(file).map_err(|error| {
-        CacheError::failed(format!(
-            "cannot make the directory of {}: {error}",
-            file.display()
-        ))
-    })?;
-    let temp = super::temporary("cache_", &dir).map_err(|error| {
-        CacheError::failed(format!("cannot write to {}: {error}", dir.display()))
-    })?;
-    let mut part = Part {
-        temp,
-        held: 0,
-        etag: None,
-    };
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match fetch(client, source, file, &mut part) {
-            Ok(Got::UpToDate) => {
-                log::info(&format!("{} is up to date", shown_name(file)));
-                return Ok(false);
-            }
-            Ok(Got::Fresh) => break,
-            Err((true, problem)) if tries < TRIES => {
-                log::line(log::Level::Warning, "Retrying...", &[("error", problem)]);
-                thread::sleep(PAUSE);
-            }
-            Err((_, problem)) => {
-                log::warning(&problem);
-                let missing = problem == MISSING;
-                let outcome = if missing {
-                    EntryOutcome::Miss
-                } else {
-                    EntryOutcome::Failed
-                };
-                return Err(CacheError {
-                    told: true,
-                    ..CacheError::new(outcome, problem)
-                });
-            }
+/// What is known of an archive that has come.
+struct Fresh {
+    modified: Option<SystemTime>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Why a request was of no use.
+struct Problem {
+    /// Another one may help.
+    is_temporary: bool,
+    text: String,
+}
+
+impl Problem {
+    fn temporary(text: impl Into<String>) -> Self {
+        Self {
+            is_temporary: true,
+            text: text.into(),
         }
     }
-    let failed =
-        |error: io::Error| CacheError::failed(format!("cannot write {}: {error}", file.display()));
-    part.temp
-        .as_file()
-        .set_permissions(fs::Permissions::from_mode(0o600))
-        .map_err(failed)?;
-    part.temp
-        .persist(file)
-        .map_err(|error| failed(error.error))?;
-    Ok(true)
+
+    fn of(broken: Broken) -> Self {
+        match broken {
+            Broken::Write(error) => Self {
+                is_temporary: false,
+                text: format!("cannot write the cache: {error}"),
+            },
+            Broken::Off(text) => Self::temporary(text),
+        }
+    }
 }
 
 const MISSING: &str = "file does not exist";
+const LABEL: &str = "Downloading cache";
 
-/// A download under way.
-struct Part {
-    temp: tempfile::NamedTempFile,
-    held: u64,
-    /// Of what is held.
-    etag: Option<String>,
+/// From where, and whereto.
+struct Download<'a> {
+    client: &'a Client,
+    source: &'a RemoteSource,
+    file: &'a Path,
+    parallel: Option<Parallel>,
 }
 
-/// One request; `Err`: whether another one may help, and what happened.
-fn fetch(
-    client: &Client,
-    source: &RemoteSource,
-    file: &Path,
-    part: &mut Part,
-) -> Result<Got, (bool, String)> {
-    let mut headers = Vec::new();
-    if part.held > 0
-        && let Some(etag) = &part.etag
-    {
-        headers.push(("Range".to_owned(), format!("bytes={}-", part.held)));
-        headers.push(("If-Range".to_owned(), etag.clone()));
-    }
-    let answer = send(client, &Method::GET, &source.get, &headers)
-        .map_err(|error| (true, error.to_string()))?;
-    let resumed = answer.status == 206 && !headers.is_empty();
-    match answer.status {
-        200 => {}
-        206 if resumed => {}
-        404 => return Err((false, MISSING.into())),
-        416 if !headers.is_empty() => {
-            part.etag = None;
-            return Err((true, "the rest of the cache is not available".into()));
-        }
-        status => {
-            let text = answer.status_text();
-            let message = answer.message();
-            let problem = if message.is_empty() {
-                format!("received: {text}")
-            } else {
-                format!("received: {text}. {message}")
+impl Download<'_> {
+    /// Fetches the archive unless the local one is as new, and extracts it meanwhile. `None`: it is as new.
+    fn run(&self, project_dir: &Path) -> Result<Option<Extracted>, CacheError> {
+        let file = self.file;
+        let dir = make_dir(file).map_err(|error| {
+            CacheError::failed(format!(
+                "cannot make the directory of {}: {error}",
+                file.display()
+            ))
+        })?;
+        let cannot = |error: io::Error| {
+            CacheError::failed(format!("cannot write to {}: {error}", dir.display()))
+        };
+        let temp = super::temporary("cache_", &dir).map_err(cannot)?;
+        let growing = Growing::new(temp.as_file().try_clone().map_err(cannot)?);
+        let (fetched, extracted) = unpack_meanwhile(&growing, project_dir, || {
+            let Got::Fresh(fresh) = self.fetch(&growing)? else {
+                return Ok(false);
             };
-            return Err((is_temporary(status), problem));
+            self.keep(temp, &fresh)?;
+            growing.finish();
+            Ok(true)
+        });
+        match fetched? {
+            false => Ok(None),
+            true => extracted.map(Some).map_err(|error| no_good(file, &error)),
         }
     }
-    let modified = last_modified(&answer);
-    if !resumed
-        && let Some(modified) = modified
-        && let Ok(local) = File::open(file).and_then(|local| mtime(&local))
-        && local >= modified
-    {
-        return Ok(Got::UpToDate);
+
+    /// The archive comes to its place.
+    fn keep(&self, temp: NamedTempFile, fresh: &Fresh) -> Result<(), CacheError> {
+        let file = self.file;
+        let failed = |error: io::Error| {
+            CacheError::failed(format!("cannot write {}: {error}", file.display()))
+        };
+        temp.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o600))
+            .map_err(failed)?;
+        if let Some(modified) = fresh.modified {
+            temp.as_file().set_modified(modified).map_err(failed)?;
+        }
+        if let Err(error) = write_metadata(file, &fresh.metadata) {
+            log::warning(&format!("cannot write the metadata of the cache: {error}"));
+        }
+        temp.persist(file).map_err(|error| failed(error.error))?;
+        Ok(())
     }
-    let io_error = |error: io::Error| (false, format!("cannot write the cache: {error}"));
-    if !resumed {
-        part.temp.as_file().set_len(0).map_err(io_error)?;
-        io::Seek::rewind(part.temp.as_file_mut()).map_err(io_error)?;
-        part.held = 0;
+
+    /// As many tries as are allowed.
+    fn fetch(&self, into: &Growing) -> Result<Got, CacheError> {
+        let mut part = Part::new(into);
+        let mut parallel = self.parallel;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let problem = match self.request(&mut part, parallel.take()) {
+                Ok(got) => {
+                    if matches!(got, Got::UpToDate) {
+                        log::info(&format!("{} is up to date", shown_name(self.file)));
+                    }
+                    return Ok(got);
+                }
+                Err(problem) => problem,
+            };
+            if problem.is_temporary && tries < TRIES {
+                log::line(
+                    log::Level::Warning,
+                    "Retrying...",
+                    &[("error", problem.text)],
+                );
+                thread::sleep(PAUSE);
+                continue;
+            }
+            log::warning(&problem.text);
+            let outcome = if problem.text == MISSING {
+                EntryOutcome::Miss
+            } else {
+                EntryOutcome::Failed
+            };
+            return Err(CacheError {
+                told: true,
+                ..CacheError::new(outcome, problem.text)
+            });
+        }
+    }
+
+    /// One request, or those for the ranges of a large object.
+    fn request(&self, part: &mut Part<'_>, parallel: Option<Parallel>) -> Result<Got, Problem> {
+        let mut headers = part.ask_for_rest();
+        let resuming = !headers.is_empty();
+        if parallel.is_some() {
+            headers.push((receive::PROBE.0.into(), receive::PROBE.1.into()));
+        }
+        let answer = send(self.client, &Method::GET, &self.source.get, &headers)
+            .map_err(|error| Problem::temporary(error.to_string()))?;
+        match (answer.status, parallel) {
+            (200, _) | (206, Some(_)) => {}
+            (206, None) if resuming => {}
+            (404, _) => {
+                return Err(Problem {
+                    is_temporary: false,
+                    text: MISSING.into(),
+                });
+            }
+            // An empty object, or a server that knows no ranges.
+            (_, Some(_)) => return self.request(part, None),
+            (416, None) if resuming => {
+                part.forget();
+                return Err(Problem::temporary("the rest of the cache is not available"));
+            }
+            (status, None) => {
+                let text = answer.status_text();
+                let message = answer.message();
+                let separator = if message.is_empty() { "" } else { ". " };
+                return Err(Problem {
+                    is_temporary: is_temporary(status),
+                    text: format!("received: {text}{separator}{message}"),
+                });
+            }
+        }
+        let resumed = resuming && answer.status == 206;
+        let modified = last_modified(&answer);
+        if !resumed
+            && let Some(modified) = modified
+            && let Ok(local) = File::open(self.file).and_then(|local| mtime(&local))
+            && local >= modified
+        {
+            return Ok(Got::UpToDate);
+        }
+        let fresh = Fresh {
+            modified,
+            metadata: metadata(&answer),
+        };
+        let received = if let Some(parallel) = parallel.filter(|_| answer.status == 206) {
+            let source = &self.source.get;
+            match Object::probed(source.url.expose(), headers_of(source), &answer) {
+                Some(object) if object.total > parallel.chunk => {
+                    self.tell(&answer);
+                    part.receive_ranges(self.client, &object, parallel, LABEL)
+                }
+                _ => return self.request(part, None),
+            }
+        } else {
+            if !resumed {
+                self.tell(&answer);
+            }
+            part.receive(answer, LABEL)
+        };
+        match received {
+            Ok(()) => Ok(Got::Fresh(fresh)),
+            // Then in one.
+            Err(Broken::Off(_)) if parallel.is_some() => self.request(part, None),
+            Err(broken) => Err(Problem::of(broken)),
+        }
+    }
+
+    fn tell(&self, answer: &Answer) {
         log::line(
             log::Level::Info,
             &format!(
                 "Downloading {} from {}",
-                shown_name(file),
-                clean_url(source.get.url.expose())
+                shown_name(self.file),
+                clean_url(self.source.get.url.expose())
             ),
             &[("ETag", answer.header("etag").unwrap_or_default().to_owned())],
         );
     }
-    part.etag = answer
-        .header("etag")
-        .filter(|etag| !etag.starts_with("W/"))
-        .map(str::to_owned);
-    let metadata: BTreeMap<String, String> = answer
+}
+
+/// `x-amz-meta-*`, `x-goog-meta-*` and the like.
+fn metadata(answer: &Answer) -> BTreeMap<String, String> {
+    answer
         .headers
         .iter()
         .filter_map(|(name, value)| {
             let (_, key) = name.as_str().strip_prefix("x-")?.split_once("-meta-")?;
             Some((key.to_owned(), value.to_str().ok()?.to_owned()))
         })
-        .collect();
-    let length: Option<u64> = answer
-        .header("content-length")
-        .and_then(|text| text.parse().ok());
-    let mut reader = Meter::new(answer.into_reader(), "Downloading cache", length);
-    let mut buffer = vec![0; 256 << 10];
-    let mut came = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => {
-                part.temp.write_all(&buffer[..read]).map_err(io_error)?;
-                part.held += read as u64;
-                came += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err((true, format!("the download broke off: {error}"))),
-        }
-    }
-    if length.is_some_and(|length| came < length) {
-        return Err((
-            true,
-            "the download broke off: the connection was closed too early".into(),
-        ));
-    }
-    reader.finish();
-    if let Some(modified) = modified {
-        part.temp
-            .as_file()
-            .set_modified(modified)
-            .map_err(io_error)?;
-    }
-    if let Err(error) = write_metadata(file, &metadata) {
-        log::warning(&format!("cannot write the metadata of the cache: {error}"));
-    }
-    Ok(Got::Fresh)
+        .collect()
 }

@@ -5,25 +5,27 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Seek},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::{self, Write},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
     thread,
     time::SystemTime,
 };
 
 use gantry_agent::{ArchiveCacheEntry, ArchiveCacheRequest, EntryOutcome, EntryResult, SignedUrl};
-use gantry_archive::{Fingerprint, Format, Item, Level, pack, threads};
+use gantry_archive::{Fingerprint, Format, Growing, Item, Level, pack, threads};
+use tempfile::NamedTempFile;
 use ureq::http::Method;
 
 use super::{
-    CacheError, PAUSE, TRIES, adopt, client, is_temporary, make_dir, send, shown_name,
+    CacheError, adopt, client, make_dir, send,
+    upload::{Streamed, Way, retrying, stream, whole},
     write_metadata,
 };
 use crate::{
-    http::{Body, Client, clean_url},
+    http::Client,
     log,
-    meter::{Meter, size},
+    meter::size,
     selection::{find, variable},
 };
 
@@ -126,6 +128,7 @@ pub(crate) fn save_as(
         files: items.len() as u64,
         bytes: fs::metadata(file).map_or(0, |found| found.len()),
     };
+    let mut streamed = Streamed::NotBegun;
     if is_unchanged(file, &items, &mark) {
         if entry.put.is_none() {
             log::info("Archive is up to date!");
@@ -141,7 +144,15 @@ pub(crate) fn save_as(
         }
         log::info("Primary cache does not exist remotely, uploading existing archive");
     } else {
-        archive(project_dir, entry, &items, format, level, &mark)?;
+        let making = Making {
+            project_dir,
+            entry,
+            items: &items,
+            format,
+            level,
+            mark: &mark,
+        };
+        streamed = making.run(client)?;
     }
     let Some(put) = &entry.put else {
         log::info(
@@ -158,7 +169,15 @@ pub(crate) fn save_as(
         ));
         return Ok(saved(EntryOutcome::Partial));
     }
-    upload(client, put, file)?;
+    match streamed {
+        Streamed::Done => {}
+        Streamed::NotBegun => whole(client, put, file, false)?,
+        Streamed::Refused(text) => return Err(CacheError::new(EntryOutcome::Partial, text)),
+        Streamed::Failed(text) => {
+            retrying(text);
+            whole(client, put, file, true)?;
+        }
+    }
     Ok(saved(EntryOutcome::Done))
 }
 
@@ -189,108 +208,115 @@ fn is_there(client: &Client, check: &SignedUrl) -> bool {
     send(client, &Method::HEAD, check, &[]).is_ok_and(|answer| (200..300).contains(&answer.status))
 }
 
-/// Makes the archive: beside its place, then moved there.
-fn archive(
-    project_dir: &Path,
-    entry: &ArchiveCacheEntry,
-    items: &[Item],
+/// How an archive is made.
+struct Making<'a> {
+    project_dir: &'a Path,
+    entry: &'a ArchiveCacheEntry,
+    items: &'a [Item],
     format: Format,
     level: Level,
-    mark: &Fingerprint,
-) -> Result<(), CacheError> {
-    let file = &entry.file;
-    let failed =
-        |error: io::Error| CacheError::failed(format!("cannot write {}: {error}", file.display()));
-    let dir = make_dir(file).map_err(failed)?;
-    // A file that changes while it is read is newer than the archive.
-    let began = SystemTime::now();
-    let temp = super::temporary("archive_", &dir).map_err(failed)?;
-    let packed = pack(
-        project_dir,
-        items,
-        format,
-        level,
-        Some(mark),
-        threads(),
-        temp.as_file(),
-    )
-    .map_err(|error| CacheError::failed(error.to_string()))?;
-    for path in &packed.shrunk {
-        log::warning(&format!(
-            "{} became shorter while it was read",
-            path.display()
-        ));
-    }
-    temp.as_file()
-        .set_permissions(fs::Permissions::from_mode(0o600))
-        .map_err(failed)?;
-    temp.as_file().set_modified(began).map_err(failed)?;
-    temp.persist(file).map_err(|error| failed(error.error))?;
-    write_metadata(file, &entry.metadata).map_err(|error| {
-        CacheError::failed(format!(
-            "cannot write the metadata of {}: {error}",
-            file.display()
-        ))
-    })
+    mark: &'a Fingerprint,
 }
 
-/// Sends the archive.
-fn upload(client: &Client, put: &SignedUrl, file: &Path) -> Result<(), CacheError> {
-    log::info("Using presigned URL for cache upload");
-    log::info(&format!(
-        "Uploading {} to {}",
-        shown_name(file),
-        clean_url(put.url.expose())
-    ));
-    let partial = |text: String| CacheError::new(EntryOutcome::Partial, text);
-    let cannot = |error: io::Error| partial(format!("cannot read {}: {error}", file.display()));
-    let mut archive = File::open(file).map_err(cannot)?;
-    let found = archive.metadata().map_err(cannot)?;
-    let mut headers: Vec<(String, String)> = put
-        .headers
-        .iter()
-        .map(|header| (header.name.clone(), header.value.expose().to_owned()))
-        .collect();
-    let given = |name: &str, headers: &[(String, String)]| {
-        headers
-            .iter()
-            .any(|(given, _)| given.eq_ignore_ascii_case(name))
-    };
-    if !given("content-type", &headers) {
-        headers.push(("Content-Type".into(), "application/octet-stream".into()));
+impl Making<'_> {
+    /// Makes the archive beside its place, moves it there, and sends it meanwhile where the store takes it so.
+    fn run(&self, client: &Client) -> Result<Streamed, CacheError> {
+        let file = &self.entry.file;
+        let failed = |error: io::Error| self.failed(&error);
+        let dir = make_dir(file).map_err(failed)?;
+        // A file that changes while it is read is newer than the archive.
+        let began = SystemTime::now();
+        let temp = super::temporary("archive_", &dir).map_err(failed)?;
+        let growing = Growing::new(temp.as_file().try_clone().map_err(failed)?);
+        let put = self.entry.put.as_ref().map(|put| (put, Way::of(put)));
+        thread::scope(|scope| {
+            let sending = put.filter(|(_, way)| *way != Way::Whole).map(|(put, way)| {
+                let growing = &growing;
+                scope.spawn(move || stream(client, put, way, growing, file, began))
+            });
+            let guard = growing.guard();
+            self.pack(&growing)?;
+            self.keep(temp, began)?;
+            growing.finish();
+            drop(guard);
+            let sent = sending.map(thread::ScopedJoinHandle::join);
+            Ok(match sent {
+                None => Streamed::NotBegun,
+                Some(Ok(sent)) => sent,
+                Some(Err(_)) => Streamed::Failed("a thread panicked".into()),
+            })
+        })
     }
-    if !given("last-modified", &headers)
-        && let Ok(time) = found.modified()
-    {
-        headers.push(("Last-Modified".into(), httpdate::fmt_http_date(time)));
-    }
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        archive.rewind().map_err(cannot)?;
-        let mut reader = Meter::new(&archive, "Uploading cache", Some(found.len()));
-        let body = Body::Reader(&mut reader, Some(found.len()));
-        let (temporary, problem) = match client.send(&Method::PUT, put.url.expose(), &headers, body)
-        {
-            Ok(answer) if (200..300).contains(&answer.status) => {
-                reader.finish();
-                return Ok(());
-            }
-            Ok(answer) => {
-                let (status, text) = (answer.status, answer.status_text());
-                let message = answer.message();
-                let separator = if message.is_empty() { "" } else { ". " };
-                (
-                    is_temporary(status),
-                    format!("received: {text}{separator}{message}"),
-                )
-            }
-            Err(error) => (true, error.to_string()),
+
+    fn pack(&self, growing: &Growing) -> Result<(), CacheError> {
+        let sink = Appending {
+            to: growing,
+            most: self.entry.max_archive_size,
         };
-        if !temporary || tries >= TRIES {
-            return Err(partial(problem));
+        let packed = pack(
+            self.project_dir,
+            self.items,
+            self.format,
+            self.level,
+            Some(self.mark),
+            threads(),
+            sink,
+        )
+        .map_err(|error| CacheError::failed(error.to_string()))?;
+        for path in &packed.shrunk {
+            log::warning(&format!(
+                "{} became shorter while it was read",
+                path.display()
+            ));
         }
-        log::line(log::Level::Warning, "Retrying...", &[("error", problem)]);
-        thread::sleep(PAUSE);
+        Ok(())
+    }
+
+    /// The archive comes to its place.
+    fn keep(&self, temp: NamedTempFile, began: SystemTime) -> Result<(), CacheError> {
+        let file = &self.entry.file;
+        let failed = |error: io::Error| self.failed(&error);
+        temp.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o600))
+            .map_err(failed)?;
+        temp.as_file().set_modified(began).map_err(failed)?;
+        temp.persist(file).map_err(|error| failed(error.error))?;
+        write_metadata(file, &self.entry.metadata).map_err(|error| {
+            CacheError::failed(format!(
+                "cannot write the metadata of {}: {error}",
+                file.display()
+            ))
+        })
+    }
+
+    fn failed(&self, error: &io::Error) -> CacheError {
+        CacheError::failed(format!(
+            "cannot write {}: {error}",
+            self.entry.file.display()
+        ))
+    }
+}
+
+/// Where the archive is packed to.
+struct Appending<'a> {
+    to: &'a Growing,
+    /// A longer one is not sent; 0: no limit.
+    most: u64,
+}
+
+impl Write for Appending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let held = self.to.held();
+        self.to.file().write_all_at(bytes, held)?;
+        let held = held + bytes.len() as u64;
+        if self.most > 0 && held > self.most {
+            self.to.fail();
+        }
+        self.to.grow_to(held);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -1,44 +1,20 @@
 //! Artifacts through the agent, to a coordinator that answers as a test says.
 
-use std::{fs, path::PathBuf, sync::atomic::AtomicUsize, sync::atomic::Ordering};
+use std::{
+    fs,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use gantry_agent::{
     ArtifactEntry, Coordinator, Dependency, DownloadArtifactsRequest, EntryOutcome, Provenance,
     Selection, StageRequest, UploadArtifactsRequest, Variable,
 };
 
-use crate::support::{Agent, Client, Finished, Reply, Store, StoreRequest};
+use crate::support::{Finished, Job, Reply, Store, StoreRequest};
 
 const TOKEN: &str = "glcbt-64_s3cretTokenOfTheJob";
 
-struct Job {
-    agent: Agent,
-    client: Client,
-    number: u32,
-}
-
 impl Job {
-    fn new() -> Self {
-        let agent = Agent::start();
-        fs::create_dir_all(agent.project()).unwrap();
-        let client = Client::welcomed(&agent.socket(), 1);
-        Self {
-            agent,
-            client,
-            number: 0,
-        }
-    }
-
-    fn project(&self) -> PathBuf {
-        self.agent.project()
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        let path = self.project().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
     fn upload(&mut self, store: &Store, entries: Vec<ArtifactEntry>) -> Finished {
         self.upload_with(UploadArtifactsRequest {
             entries,
@@ -61,15 +37,10 @@ impl Job {
     }
 
     fn upload_with(&mut self, request: UploadArtifactsRequest) -> Finished {
-        self.number += 1;
-        self.client.run(
-            &format!("upload/{}", self.number),
-            StageRequest::UploadArtifacts(Box::new(request)),
-        )
+        self.run(StageRequest::UploadArtifacts(Box::new(request)))
     }
 
     fn download(&mut self, store: &Store, dependencies: Vec<Dependency>) -> Finished {
-        self.number += 1;
         let request = DownloadArtifactsRequest {
             project_dir: self.project(),
             coordinator: coordinator(store),
@@ -77,10 +48,7 @@ impl Job {
             retry_milliseconds: 1,
             ..DownloadArtifactsRequest::default()
         };
-        self.client.run(
-            &format!("download/{}", self.number),
-            StageRequest::DownloadArtifacts(Box::new(request)),
-        )
+        self.run(StageRequest::DownloadArtifacts(Box::new(request)))
     }
 }
 
@@ -142,7 +110,7 @@ fn part(request: &StoreRequest) -> (String, Vec<u8>) {
 #[test]
 fn artifacts_go_up_and_come_down_the_same() {
     let mut job = Job::new();
-    job.write("dist/a.txt", &"text ".repeat(100_000));
+    job.write("dist/a.txt", "text ".repeat(100_000));
     job.write("dist/sub/b", "b");
     let up = Store::start(|_, _| Reply::status(201).with("X-Request-Id", "01KK"));
     let mut wanted = entry("dist/");
@@ -352,7 +320,7 @@ fn the_token_does_not_follow_a_download_to_another_server() {
 #[test]
 fn a_download_is_tried_again_without_asking_for_the_object_store_and_continued() {
     let mut job = Job::new();
-    job.write("a", &"x".repeat(1000));
+    job.write("a", "x".repeat(1000));
     let up = Store::start(|_, _| Reply::status(201));
     job.upload(&up, vec![entry("a")]).ok();
     let archive = part(&up.seen()[0]).1;

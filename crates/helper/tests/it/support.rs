@@ -2,11 +2,13 @@
 
 mod client;
 mod git_server;
+mod job;
 mod repository;
 mod store;
 
 pub(crate) use client::{Client, Finished};
 pub(crate) use git_server::GitServer;
+pub(crate) use job::Job;
 pub(crate) use repository::Repository;
 pub(crate) use store::{Reply, Request as StoreRequest, Store};
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -26,6 +27,19 @@ impl Request {
     }
 }
 
+/// Something to be done when some of a body has been sent.
+#[derive(Clone)]
+pub(crate) struct Pause {
+    at: usize,
+    run: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pause({})", self.at)
+    }
+}
+
 /// What is answered: status, headers, body; `cut` bytes of the body are held back and the connection is closed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reply {
@@ -33,6 +47,7 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) cut: usize,
+    pub(crate) pause: Option<Pause>,
     /// Sent instead of all that.
     pub(crate) raw: Option<Vec<u8>>,
 }
@@ -48,6 +63,31 @@ impl Reply {
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// `run` is called when `at` bytes of the body have been sent.
+    pub(crate) fn pause(mut self, at: usize, run: impl Fn() + Send + Sync + 'static) -> Self {
+        let run = Arc::new(run);
+        self.pause = Some(Pause { at, run });
+        self
+    }
+
+    /// A part of an object, as asked for: 206, or 416; 200 with all of it if nothing was asked.
+    pub(crate) fn range_of(object: &[u8], request: &Request) -> Self {
+        let Some(range) = request.header("range").strip_prefix("bytes=") else {
+            return Self::status(200).body(object);
+        };
+        let (from, to) = range.split_once('-').unwrap();
+        let from: usize = from.parse().unwrap();
+        let to = to.parse().map_or(object.len(), |to: usize| to + 1);
+        let to = to.min(object.len());
+        if from >= to {
+            return Self::status(416);
+        }
+        let place = format!("bytes {from}-{}/{}", to - 1, object.len());
+        Self::status(206)
+            .with("Content-Range", place)
+            .body(&object[from..to])
     }
 
     pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
@@ -154,9 +194,13 @@ fn serve(stream: &TcpStream, handler: &Handler, seen: &Mutex<Vec<Request>>) -> O
     head.push_str("\r\n");
     writer.write_all(head.as_bytes()).ok()?;
     if request.method != "HEAD" {
-        writer
-            .write_all(&reply.body[..reply.body.len() - reply.cut])
-            .ok()?;
+        let body = &reply.body[..reply.body.len() - reply.cut];
+        let at = reply.pause.as_ref().map_or(0, |pause| pause.at);
+        writer.write_all(&body[..at]).ok()?;
+        if let Some(pause) = reply.pause {
+            (pause.run)();
+        }
+        writer.write_all(&body[at..]).ok()?;
     }
     Some(())
 }

@@ -1,0 +1,280 @@
+//! Sending an archive to its signed address (job-lifecycle §5.4): whole, or while it is still being packed.
+//!
+//! S3 wants to know the length beforehand, so the archive is packed first. Google Cloud Storage takes a body in chunks, and Azure a
+//! list of blocks: there the object appears when its last byte has come, or not at all. What is sent so is sent again as a whole if
+//! anything goes wrong.
+
+use std::{
+    fs::File,
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{self, Seek},
+    path::Path,
+    thread,
+    time::SystemTime,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use gantry_agent::{EntryOutcome, SignedUrl};
+use gantry_archive::Growing;
+use ureq::http::Method;
+
+use super::{CacheError, PAUSE, TRIES, headers_of, is_temporary, shown_name};
+use crate::{
+    http::{Answer, Body, Client, HttpError, clean_url},
+    log,
+    meter::Meter,
+};
+
+/// Archives that are not longer are packed first: it takes no time. Also the length of a block.
+const LEAST: u64 = 8 << 20;
+const CONTENT_TYPE: &str = "application/octet-stream";
+const LABEL: &str = "Uploading cache";
+
+/// How an archive can be sent whose length is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Not at all.
+    Whole,
+    /// In chunks: Google Cloud Storage.
+    Chunks,
+    /// In blocks: Azure, whose signature covers all of them.
+    Blocks,
+}
+
+impl Way {
+    /// What the address says of its store.
+    pub(super) fn of(put: &SignedUrl) -> Self {
+        let url = put.url.expose();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let has = |name: &str| {
+            query
+                .split('&')
+                .filter_map(|item| item.split_once('='))
+                .any(|(key, _)| key.eq_ignore_ascii_case(name))
+        };
+        let blob = put.headers.iter().any(|header| {
+            header.name.eq_ignore_ascii_case("x-ms-blob-type")
+                && header.value.expose() == "BlockBlob"
+        });
+        if has("X-Goog-Signature") || has("GoogleAccessId") && has("Signature") {
+            Self::Chunks
+        } else if blob && has("sig") && has("sv") && !has("comp") {
+            Self::Blocks
+        } else {
+            Self::Whole
+        }
+    }
+}
+
+/// What became of an attempt to send an archive while it was made.
+#[derive(Debug)]
+pub(super) enum Streamed {
+    /// It is in the store.
+    Done,
+    /// It was not begun: the archive is short.
+    NotBegun,
+    /// It is not in the store, and may be sent as a whole.
+    Failed(String),
+    /// The store refuses it.
+    Refused(String),
+}
+
+/// Sends an archive that is being made. `modified`: its time.
+pub(super) fn stream(
+    client: &Client,
+    put: &SignedUrl,
+    way: Way,
+    archive: &Growing,
+    file: &Path,
+    modified: SystemTime,
+) -> Streamed {
+    match archive.wait_for(LEAST) {
+        Ok(len) if len >= LEAST => {}
+        _ => return Streamed::NotBegun,
+    }
+    announce(put, file);
+    let sent = match way {
+        Way::Whole => return Streamed::NotBegun,
+        Way::Chunks => chunks(client, put, archive, modified),
+        Way::Blocks => blocks(client, put, archive),
+    };
+    match sent {
+        Ok(()) => Streamed::Done,
+        Err(problem) if problem.is_refusal => Streamed::Refused(problem.text),
+        Err(problem) => Streamed::Failed(problem.text),
+    }
+}
+
+/// Why a request did not do what it should.
+struct Problem {
+    is_temporary: bool,
+    /// Nor would any other request.
+    is_refusal: bool,
+    text: String,
+}
+
+impl Problem {
+    fn temporary(text: String) -> Self {
+        Self {
+            is_temporary: true,
+            is_refusal: false,
+            text,
+        }
+    }
+}
+
+fn judge(answer: Result<Answer, HttpError>) -> Result<(), Problem> {
+    match answer {
+        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
+        Ok(answer) => {
+            let (status, text) = (answer.status, answer.status_text());
+            let message = answer.message();
+            let separator = if message.is_empty() { "" } else { ". " };
+            Err(Problem {
+                is_temporary: is_temporary(status),
+                is_refusal: matches!(status, 401 | 403 | 404 | 413),
+                text: format!("received: {text}{separator}{message}"),
+            })
+        }
+        Err(error) => Err(Problem::temporary(error.to_string())),
+    }
+}
+
+/// Up to [`TRIES`] times.
+fn tries(mut request: impl FnMut() -> Result<(), Problem>) -> Result<(), Problem> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match request() {
+            Err(problem) if problem.is_temporary && tries < TRIES => {
+                retrying(problem.text);
+                thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+pub(super) fn retrying(error: String) {
+    log::line(log::Level::Warning, "Retrying...", &[("error", error)]);
+}
+
+fn announce(put: &SignedUrl, file: &Path) {
+    log::info("Using presigned URL for cache upload");
+    log::info(&format!(
+        "Uploading {} to {}",
+        shown_name(file),
+        clean_url(put.url.expose())
+    ));
+}
+
+/// The headers of an upload, with those that are usual where they are not given.
+fn upload_headers(put: &SignedUrl, modified: Option<SystemTime>) -> Vec<(String, String)> {
+    let mut headers = headers_of(put);
+    let mut usual = vec![("Content-Type", CONTENT_TYPE.to_owned())];
+    if let Some(time) = modified {
+        usual.push(("Last-Modified", httpdate::fmt_http_date(time)));
+    }
+    for (name, value) in usual {
+        if !headers
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+        {
+            headers.push((name.into(), value));
+        }
+    }
+    headers
+}
+
+fn chunks(
+    client: &Client,
+    put: &SignedUrl,
+    archive: &Growing,
+    modified: SystemTime,
+) -> Result<(), Problem> {
+    let headers = upload_headers(put, Some(modified));
+    // If the archive does not become whole, its reader fails, and the connection is closed before the last chunk.
+    let mut reader = Meter::new(archive.reader(), LABEL, None);
+    let body = Body::Reader(&mut reader, None);
+    judge(client.send(&Method::PUT, put.url.expose(), &headers, body))?;
+    reader.finish();
+    Ok(())
+}
+
+fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Problem> {
+    let unmade = |error: io::Error| Problem::temporary(error.to_string());
+    // Blocks that are not in a list yet are shared by all who send to this name: theirs must not be taken for ours.
+    let own = RandomState::new().build_hasher().finish();
+    let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+    let mut meter = Meter::new((), LABEL, None);
+    let (mut at, mut number) = (0, 0_u32);
+    loop {
+        let end = archive.wait_for(at + LEAST).map_err(unmade)?;
+        if end == at {
+            break;
+        }
+        // Letters and digits: needs no encoding in an address.
+        let id = STANDARD.encode(format!("{own:016x}{number:08}"));
+        let url = with_query(put.url.expose(), &format!("comp=block&blockid={id}"));
+        let length = end - at;
+        tries(|| {
+            let mut reader = io::Read::take(archive.reader_at(at), length);
+            let body = Body::Reader(&mut reader, Some(length));
+            judge(client.send(&Method::PUT, &url, &[], body))
+        })?;
+        meter.count(length);
+        list.extend(["<Latest>", &id, "</Latest>"]);
+        (at, number) = (end, number + 1);
+    }
+    list.push_str("</BlockList>");
+    let mut headers = headers_of(put);
+    headers.retain(|(name, _)| !name.eq_ignore_ascii_case("x-ms-blob-type"));
+    headers.push(("x-ms-blob-content-type".into(), CONTENT_TYPE.into()));
+    headers.push(("Content-Type".into(), "application/xml".into()));
+    let url = with_query(put.url.expose(), "comp=blocklist");
+    tries(|| {
+        let mut body = list.as_bytes();
+        let body = Body::Reader(&mut body, Some(list.len() as u64));
+        judge(client.send(&Method::PUT, &url, &headers, body))
+    })?;
+    meter.finish();
+    Ok(())
+}
+
+/// An address with more in its query.
+fn with_query(url: &str, more: &str) -> String {
+    let url = url.split('#').next().unwrap_or(url);
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{more}")
+}
+
+/// Sends an archive that is whole. `announced`: it was said already.
+pub(super) fn whole(
+    client: &Client,
+    put: &SignedUrl,
+    file: &Path,
+    announced: bool,
+) -> Result<(), CacheError> {
+    if !announced {
+        announce(put, file);
+    }
+    let partial = |text: String| CacheError::new(EntryOutcome::Partial, text);
+    let cannot = |error: io::Error| partial(format!("cannot read {}: {error}", file.display()));
+    let mut archive = File::open(file).map_err(cannot)?;
+    let found = archive.metadata().map_err(cannot)?;
+    let headers = upload_headers(put, found.modified().ok());
+    tries(|| {
+        archive.rewind().map_err(|error| {
+            Problem::temporary(format!("cannot read {}: {error}", file.display()))
+        })?;
+        let mut reader = Meter::new(&archive, LABEL, Some(found.len()));
+        let body = Body::Reader(&mut reader, Some(found.len()));
+        judge(client.send(&Method::PUT, put.url.expose(), &headers, body))?;
+        reader.finish();
+        Ok(())
+    })
+    .map_err(|problem| partial(problem.text))
+}
+
+#[cfg(test)]
+mod tests;
