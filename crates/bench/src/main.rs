@@ -5,6 +5,8 @@
 //! machine. A benchmark is no test: nothing here asserts.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
+mod archives;
+mod helper_process;
 mod measure;
 mod runner;
 mod table;

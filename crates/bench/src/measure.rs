@@ -17,16 +17,16 @@ use crate::{
     table::{Row, percentile, seconds},
 };
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// 64 MB in lines of 100 bytes.
 const LOG_SCRIPT: &str = "yes 012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c 67108864 || true";
 const LOG_BYTES: f64 = 67_108_864.0;
 
-struct Bench<'a> {
-    arguments: &'a Arguments,
+pub(crate) struct Bench<'a> {
+    pub(crate) arguments: &'a Arguments,
     command: &'a str,
-    gitlab: FakeGitLab,
+    pub(crate) gitlab: FakeGitLab,
 }
 
 pub(crate) async fn all(arguments: &Arguments, command: &str) -> Result<Vec<Row>> {
@@ -67,11 +67,28 @@ pub(crate) async fn all(arguments: &Arguments, command: &str) -> Result<Vec<Row>
     if arguments.wants("recovery") {
         rows.push(bench.recovery().await?);
     }
+    if arguments.wants("cache") {
+        rows.extend(bench.cache().await?);
+    }
+    if arguments.wants("artifacts") {
+        rows.extend(bench.artifacts().await?);
+    }
+    if arguments.wants("sparse") {
+        rows.extend(bench.sparse().await?);
+    }
+    if arguments.wants("submodules") {
+        rows.push(bench.submodules().await?);
+    }
     Ok(rows)
 }
 
 impl Bench<'_> {
-    async fn runner(&self, extra: &str) -> Result<RunnerProcess> {
+    pub(crate) async fn runner(&self, extra: &str) -> Result<RunnerProcess> {
+        self.runner_with(extra, "").await
+    }
+
+    /// `extra`: lines of `[[runners]]`; `docker`: of its `[runners.docker]`.
+    pub(crate) async fn runner_with(&self, extra: &str, docker: &str) -> Result<RunnerProcess> {
         let before = self.gitlab.requests_to(Endpoint::RequestJob).len();
         let runner = RunnerProcess::start(
             self.command,
@@ -79,6 +96,7 @@ impl Bench<'_> {
             self.gitlab.runner_token(),
             &self.arguments.image,
             extra,
+            docker,
         )?;
         self.gitlab
             .wait_for_requests(Endpoint::RequestJob, before + 1)
@@ -155,7 +173,7 @@ impl Bench<'_> {
     }
 
     /// Waits until no container of a job is left.
-    async fn settle(&self) -> Result<()> {
+    pub(crate) async fn settle(&self) -> Result<()> {
         for _ in 0..200 {
             let output = Command::new("docker")
                 .args([

@@ -22,10 +22,11 @@ impl RunnerProcess {
         token: &str,
         image: &str,
         extra: &str,
+        docker: &str,
     ) -> std::io::Result<Self> {
         let folder = TempDir::new()?;
         let config = format!(
-            "concurrent = 64\ncheck_interval = 1\n[[runners]]\n  name = \"bench\"\n  url = \"{url}\"\n  token = \"{token}\"\n  executor = \"docker\"\n  request_concurrency = 8\n  output_limit = 1000000\n{extra}  [runners.docker]\n    image = \"{image}\"\n    pull_policy = \"if-not-present\"\n"
+            "concurrent = 64\ncheck_interval = 1\n[[runners]]\n  name = \"bench\"\n  url = \"{url}\"\n  token = \"{token}\"\n  executor = \"docker\"\n  request_concurrency = 8\n  output_limit = 1000000\n{extra}  [runners.docker]\n    image = \"{image}\"\n    pull_policy = \"if-not-present\"\n{docker}"
         );
         std::fs::write(folder.path().join("config.toml"), config)?;
         let child = spawn(command, folder.path())?;
