@@ -17,7 +17,7 @@ use gantry_agent::{EntryOutcome, SignedUrl};
 use ureq::http::Method;
 
 use crate::{
-    http::{Answer, Body, Client, HttpError, Settings},
+    http::{Answer, Client, HttpError, Settings},
     log,
 };
 
@@ -82,9 +82,7 @@ fn send(
     to: &SignedUrl,
     more: &[(String, String)],
 ) -> Result<Answer, HttpError> {
-    let mut headers = headers_of(to);
-    headers.extend_from_slice(more);
-    client.send(method, to.url.expose(), &headers, Body::None)
+    client.follow(method, to.url.expose(), &headers_of(to), more)
 }
 
 /// Headers that an address wants.

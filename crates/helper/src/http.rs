@@ -35,6 +35,16 @@ pub(crate) struct HttpError {
     problem: String,
 }
 
+impl HttpError {
+    fn new(method: &Method, url: &str, problem: String) -> Self {
+        Self {
+            method: method.clone(),
+            url: clean_url(url),
+            problem,
+        }
+    }
+}
+
 /// How a client connects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -86,11 +96,7 @@ impl Client {
         headers: &[(String, String)],
         body: Body<'_>,
     ) -> Result<Answer, HttpError> {
-        let fail = |problem: String| HttpError {
-            method: method.clone(),
-            url: clean_url(url),
-            problem,
-        };
+        let fail = |problem: String| HttpError::new(method, url, problem);
         let agent = self.agent(url).map_err(fail)?;
         let mut request = Request::builder().method(method.clone()).uri(url);
         for (name, value) in headers {
@@ -115,6 +121,30 @@ impl Client {
             headers: head.headers,
             body,
         })
+    }
+
+    /// Sends a request without a body, and follows redirects. `own` headers go to the server of the address only.
+    pub(crate) fn follow(
+        &self,
+        method: &Method,
+        url: &str,
+        own: &[(String, String)],
+        headers: &[(String, String)],
+    ) -> Result<Answer, HttpError> {
+        let mut to = url.to_owned();
+        for _ in 0..=MOST_REDIRECTS {
+            let mut all = headers.to_vec();
+            if origin(&to) == origin(url) {
+                all.extend_from_slice(own);
+            }
+            let answer = self.send(method, &to, &all, Body::None)?;
+            match redirected(&to, &answer) {
+                None => return Ok(answer),
+                Some(Ok(next)) => to = next,
+                Some(Err(problem)) => return Err(HttpError::new(method, &to, problem)),
+            }
+        }
+        Err(HttpError::new(method, &to, too_many_redirects()))
     }
 
     fn agent(&self, url: &str) -> Result<Agent, String> {
@@ -222,6 +252,28 @@ pub(crate) fn redirect(from: &str, location: &str) -> Option<String> {
     location
         .starts_with('/')
         .then(|| format!("{}{location}", origin(from)))
+}
+
+/// Where an answer leads; `None`: it is no redirect.
+pub(crate) fn redirected(from: &str, answer: &Answer) -> Option<Result<String, String>> {
+    if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let to = answer
+        .header("location")
+        .and_then(|location| redirect(from, location));
+    Some(match to {
+        // What may be read on the way is not asked for where it was not.
+        Some(to) if from.starts_with("https:") && !to.starts_with("https:") => {
+            Err(format!("redirected without encryption to {}", origin(&to)))
+        }
+        Some(to) => Ok(to),
+        None => Err("redirected to nowhere".into()),
+    })
+}
+
+pub(crate) fn too_many_redirects() -> String {
+    format!("stopped after {MOST_REDIRECTS} redirects")
 }
 
 fn message(text: &str) -> String {

@@ -17,7 +17,7 @@ use gantry_archive::{ExtractError, Extracted, Growing, extract_growing, threads}
 use ureq::http::Method;
 
 use crate::{
-    http::{Answer, Body, Client},
+    http::{Answer, Client},
     meter::Meter,
 };
 
@@ -152,12 +152,7 @@ impl<'a> Part<'a> {
     ) -> Result<(), Broken> {
         self.begin_anew()?;
         let total = object.total;
-        let mut headers = object.headers.clone();
         self.etag.clone_from(&object.etag);
-        if let Some(etag) = &self.etag {
-            // All ranges are of one object.
-            headers.push(("If-Match".into(), etag.clone()));
-        }
         let chunks = total.div_ceil(parallel.chunk.max(1));
         if chunks > MOST_CHUNKS {
             return Err(Broken::off("it is said to be too large"));
@@ -165,9 +160,7 @@ impl<'a> Part<'a> {
         let ranges = Ranges {
             into: self.into,
             client,
-            url: object.url,
-            headers: &headers,
-            total,
+            object,
             chunk: parallel.chunk,
             next: AtomicU64::new(0),
             stop: AtomicBool::new(false),
@@ -208,16 +201,16 @@ pub(crate) const PROBE: (&str, &str) = ("Range", "bytes=0-0");
 /// An object that can be had in parts.
 pub(crate) struct Object<'a> {
     url: &'a str,
-    headers: Vec<(String, String)>,
+    own: Vec<(String, String)>,
     etag: Option<String>,
     pub(crate) total: u64,
 }
 
 impl<'a> Object<'a> {
-    /// What the answer to [`PROBE`] tells of it. `headers`: those of every request.
+    /// What the answer to [`PROBE`] tells of it. `own`: headers that its server wants with every request.
     pub(crate) fn probed(
         url: &'a str,
-        headers: Vec<(String, String)>,
+        own: Vec<(String, String)>,
         answer: &Answer,
     ) -> Option<Self> {
         if answer.status != 206 {
@@ -225,7 +218,7 @@ impl<'a> Object<'a> {
         }
         Some(Self {
             url,
-            headers,
+            own,
             etag: strong_etag(answer),
             total: content_range(answer)?.1?,
         })
@@ -236,9 +229,7 @@ impl<'a> Object<'a> {
 struct Ranges<'a> {
     into: &'a Growing,
     client: &'a Client,
-    url: &'a str,
-    headers: &'a [(String, String)],
-    total: u64,
+    object: &'a Object<'a>,
     chunk: u64,
     next: AtomicU64,
     stop: AtomicBool,
@@ -259,10 +250,10 @@ impl Ranges<'_> {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let begin = number * self.chunk;
-            if self.stop.load(Ordering::Relaxed) || begin >= self.total {
+            if self.stop.load(Ordering::Relaxed) || begin >= self.object.total {
                 return;
             }
-            let end = (begin + self.chunk).min(self.total);
+            let end = (begin + self.chunk).min(self.object.total);
             let mut at = begin;
             let mut tries = 0;
             while let Err(broken) = self.fetch(&mut at, begin, end) {
@@ -281,15 +272,18 @@ impl Ranges<'_> {
 
     /// The rest of a chunk.
     fn fetch(&self, at: &mut u64, begin: u64, end: u64) -> Result<(), Broken> {
-        let mut headers = self.headers.to_vec();
-        headers.push(("Range".into(), format!("bytes={at}-{}", end - 1)));
+        let mut headers = vec![("Range".into(), format!("bytes={at}-{}", end - 1))];
+        if let Some(etag) = &self.object.etag {
+            // All ranges are of one object.
+            headers.push(("If-Match".into(), etag.clone()));
+        }
         let answer = self
             .client
-            .send(&Method::GET, self.url, &headers, Body::None)
+            .follow(&Method::GET, self.object.url, &self.object.own, &headers)
             .map_err(|error| Broken::Off(error.to_string()))?;
         let is_part = answer.status == 206
             && content_range(&answer)
-                .is_some_and(|(from, total)| from == *at && total == Some(self.total));
+                .is_some_and(|(from, total)| from == *at && total == Some(self.object.total));
         if !is_part {
             return Err(Broken::off(&format!(
                 "the server gives no part of it ({})",
@@ -318,7 +312,7 @@ impl Ranges<'_> {
         progress.received[(begin / self.chunk) as usize] = at - begin;
         let len = |number: usize| {
             let begin = number as u64 * self.chunk;
-            self.chunk.min(self.total - begin)
+            self.chunk.min(self.object.total - begin)
         };
         while progress
             .received
@@ -330,7 +324,7 @@ impl Ranges<'_> {
         let part = progress.received.get(progress.whole).copied();
         let whole = progress.whole as u64 * self.chunk;
         self.into
-            .grow_to((whole + part.unwrap_or_default()).min(self.total));
+            .grow_to((whole + part.unwrap_or_default()).min(self.object.total));
     }
 }
 

@@ -49,10 +49,7 @@ impl Staging {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(&root.dir, &name, flags, Mode::empty());
         let dir = dir.map_err(|error| fail(error.into()))?;
-        // A part is left to others.
-        let free = fstatvfs(&dir).map_or(u64::MAX, |found| {
-            found.f_bavail.saturating_mul(found.f_frsize) / 20 * 19
-        });
+        let free = free(&dir);
         Ok(Self {
             dir,
             path: root.path.join(name),
@@ -101,6 +98,23 @@ impl Staging {
             .map(drop)
             .map_err(|_| ExtractError::NoSpace { free: self.free })
     }
+}
+
+/// Bytes that may be written. A part is left to others.
+fn free(dir: &OwnedFd) -> u64 {
+    #[cfg(test)]
+    if let Some(free) = FREE.get() {
+        return free;
+    }
+    fstatvfs(dir).map_or(u64::MAX, |found| {
+        found.f_bavail.saturating_mul(found.f_frsize) / 20 * 19
+    })
+}
+
+#[cfg(test)]
+thread_local! {
+    /// As if this were all.
+    pub(super) static FREE: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
 }
 
 impl Drop for Staging {

@@ -372,6 +372,28 @@ fn sizes_that_lie_are_refused() {
 }
 
 #[test]
+fn what_is_more_than_the_disk_holds_is_refused_and_nothing_of_it_stays() {
+    let place = Place::new();
+    let large = "a".repeat(300_000);
+    staging::FREE.set(Some(500_000));
+    for make in [zip, tar_zst] {
+        let bomb = make(&[("a", FILE, &large), ("b", FILE, &large)]);
+        assert_eq!(
+            place.refused(&bomb),
+            "the archive unpacks to more than the 500000 bytes that are free"
+        );
+        let fits = make(&[("a", FILE, &large), ("b", FILE, "b")]);
+        place.extract(&fits).unwrap();
+        place.extract_arriving(&fits, 50_000).unwrap();
+        // Zeros take no room.
+        let holes = "\0".repeat(2_000_000);
+        place.extract(&make(&[("holes", FILE, &holes)])).unwrap();
+        fs::remove_file(place.root.join("holes")).unwrap();
+    }
+    staging::FREE.set(None);
+}
+
+#[test]
 fn an_encrypted_file_and_an_unknown_method_are_named() {
     let place = Place::new();
     assert_eq!(

@@ -20,7 +20,10 @@ use ureq::http::Method;
 
 use super::{CacheError, PAUSE, TRIES, headers_of, is_temporary, shown_name};
 use crate::{
-    http::{Answer, Body, Client, HttpError, clean_url},
+    http::{
+        Answer, Body, Client, HttpError, MOST_REDIRECTS, clean_url, origin, redirected,
+        too_many_redirects,
+    },
     log,
     meter::Meter,
 };
@@ -264,14 +267,31 @@ pub(super) fn whole(
     let found = archive.metadata().map_err(cannot)?;
     let headers = upload_headers(put, found.modified().ok());
     tries(|| {
-        archive.rewind().map_err(|error| {
-            Problem::temporary(format!("cannot read {}: {error}", file.display()))
-        })?;
-        let mut reader = Meter::new(&archive, LABEL, Some(found.len()));
-        let body = Body::Reader(&mut reader, Some(found.len()));
-        judge(client.send(&Method::PUT, put.url.expose(), &headers, body))?;
-        reader.finish();
-        Ok(())
+        let mut url = put.url.expose().to_owned();
+        for _ in 0..=MOST_REDIRECTS {
+            archive
+                .rewind()
+                .map_err(|error| Problem::temporary(format!("cannot read the archive: {error}")))?;
+            let mut reader = Meter::new(&archive, LABEL, Some(found.len()));
+            let body = Body::Reader(&mut reader, Some(found.len()));
+            let answer = client.send(&Method::PUT, &url, &headers, body);
+            let next = match &answer {
+                // Others would make a GET of it.
+                Ok(answer) if matches!(answer.status, 307 | 308) => redirected(&url, answer),
+                _ => None,
+            };
+            match next {
+                // Its headers are signed for that server, and may be keys.
+                Some(Ok(next)) if origin(&next) == origin(&url) => url = next,
+                Some(Err(text)) => return Err(Problem::temporary(text)),
+                Some(Ok(_)) | None => {
+                    judge(answer)?;
+                    reader.finish();
+                    return Ok(());
+                }
+            }
+        }
+        Err(Problem::temporary(too_many_redirects()))
     })
     .map_err(|problem| partial(problem.text))
 }

@@ -4,6 +4,8 @@
 //! submodule that a former job may have planted is removed before git runs there; what lets scripts of the job use the credentials
 //! is written to the configuration files by this program, because git would start three processes for each of them.
 
+mod catch_up;
+
 use std::{fs, path::Path};
 
 use gantry_agent::{ObjectFormat, SourcesRequest, Submodules};
@@ -38,6 +40,7 @@ pub(super) fn update(
     git(stage, dir, &words.sync())?;
     git(stage, dir, &words.clean())?;
     git(stage, dir, &words.reset())?;
+    catch_up::run(stage, dir, submodules, external)?;
     if stage.git_status(Some(dir), words.update(), Show::All)? == 0 {
         stage.notice("Updated submodules");
         git(stage, dir, &words.sync())?;

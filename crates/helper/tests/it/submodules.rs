@@ -313,32 +313,59 @@ fn what_a_former_job_planted_in_submodules_does_not_run() {
     assert!(!project.join(".git/modules/lib/config").exists());
 }
 
-#[test]
-fn thirty_submodules_are_fetched_side_by_side() {
-    let setup = Setup::new();
-    let commit = setup.repository.beside("lib");
-    let group = setup.repository.root().join("group");
-    let names: Vec<_> = (0..30).map(|n| format!("lib{n}")).collect();
-    let urls: Vec<_> = names
+/// Enough that a client that works side by side does.
+const MANY: usize = 10;
+
+/// The project gets many submodules, all of them at one commit.
+fn commit_many(repository: &Repository, commit: &str) {
+    let submodules: Vec<_> = (0..MANY)
+        .map(|n| (format!("lib{n}"), format!("../lib{n}.git")))
+        .collect();
+    let submodules: Vec<_> = submodules
         .iter()
-        .map(|name| {
-            std::os::unix::fs::symlink("lib.git", group.join(format!("{name}.git"))).unwrap();
-            format!("../{name}.git")
-        })
+        .map(|(path, url)| (path.as_str(), url.as_str(), commit))
         .collect();
-    let submodules: Vec<_> = std::iter::zip(&names, &urls)
-        .map(|(path, url)| (path.as_str(), url.as_str(), commit.as_str()))
-        .collect();
-    setup.repository.commit_submodules(&submodules);
+    repository.commit_submodules(&submodules);
+}
+
+#[test]
+fn many_submodules_are_fetched_side_by_side_at_first_and_when_they_have_changed() {
+    let setup = Setup::new();
+    let first = setup.repository.beside("lib");
+    let group = setup.repository.root().join("group");
+    for n in 0..MANY {
+        std::os::unix::fs::symlink("lib.git", group.join(format!("lib{n}.git"))).unwrap();
+    }
+    commit_many(&setup.repository, &first);
+    let read = |content: &str| {
+        for n in 0..MANY {
+            let file = setup.read(&format!("lib{n}/file"));
+            assert_eq!(file.as_deref(), Some(content));
+        }
+    };
     setup.server.answer_only_together(2, "lib");
     setup.agent.sources("1", setup.request()).ok();
     assert!(setup.server.was_asked_together());
-    for name in &names {
-        assert_eq!(
-            setup.read(&format!("{name}/file")).as_deref(),
-            Some("lib\n")
-        );
-    }
+    read("lib\n");
+
+    let second = setup.repository.commit_beside("lib", "file", "changed\n");
+    commit_many(&setup.repository, &second);
+    setup.server.answer_only_together(2, "lib");
+    setup.agent.sources("2", setup.request()).ok();
+    assert!(setup.server.was_asked_together());
+    read("changed\n");
+
+    // Nothing has changed: nobody is asked.
+    let asked = || {
+        let requests = setup.server.requests();
+        let of_libraries = requests
+            .iter()
+            .filter(|request| request["path"].contains("lib"));
+        of_libraries.count()
+    };
+    let before = asked();
+    setup.agent.sources("3", setup.request()).ok();
+    assert_eq!(asked(), before);
 }
 
 #[test]

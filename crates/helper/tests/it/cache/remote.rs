@@ -233,15 +233,19 @@ fn a_download_that_breaks_off_is_continued_where_it_broke() {
 fn what_a_store_answers_instead_of_a_cache_fails_with_its_reason_and_leaves_the_project() {
     let mut job = Job::new();
     job.write("kept", "x");
-    let cases: [(&str, Reply); 5] = [
+    let cases: [(&str, Reply); 6] = [
         ("file does not exist", Reply::status(404)),
         (
             "not an archive",
             Reply::status(200).body("<html>Sign in</html>"),
         ),
         (
-            "received: 302 Found",
+            "stopped after 10 redirects",
             Reply::status(302).with("Location", "/again"),
+        ),
+        (
+            "redirected to nowhere",
+            Reply::status(302).with("Location", "file:///etc/passwd"),
         ),
         (
             "GET http://127.0.0.1",

@@ -477,3 +477,107 @@ fn blocks_that_another_job_made_void_are_followed_by_the_whole() {
     );
     assert!(whole.body == fs::read(job.file()).unwrap());
 }
+
+#[test]
+fn redirects_are_followed_and_what_is_meant_for_one_server_stays_there() {
+    let mut job = Job::new();
+    let archive = archive(&mut job, b"content");
+    let other = Store::start(move |_, _| Reply::status(200).body(archive.clone()));
+    let to = other.url("/elsewhere");
+    let store = Store::start(move |request, _| match request.target.as_str() {
+        "/k" => Reply::status(307).with("Location", "/near"),
+        _ => Reply::status(302).with("Location", to.clone()),
+    });
+    let mut candidate = job.candidate();
+    let mut get = signed(&store, "/k");
+    get.headers.push(Header {
+        name: "x-key".into(),
+        value: "s3cret".into(),
+    });
+    candidate.remote = Some(RemoteSource { get, head: None });
+    let done = job.restore(vec![candidate]);
+    assert_eq!(
+        done.entries[0].outcome,
+        EntryOutcome::Done,
+        "{}",
+        done.err()
+    );
+    assert_eq!(store.seen()[1].header("x-key"), "s3cret");
+    assert_eq!(other.seen()[0].header("x-key"), "");
+
+    // An upload goes on only where its headers belong.
+    job.write("vendor/b", "new");
+    let store = Store::start(|request, _| match request.target.as_str() {
+        "/k" => Reply::status(307).with("Location", "/near"),
+        _ => Reply::status(200),
+    });
+    let entry = ArchiveCacheEntry {
+        put: Some(signed(&store, "/k")),
+        ..job.entry()
+    };
+    let done = job.save(entry.clone());
+    assert_eq!(
+        done.entries[0].outcome,
+        EntryOutcome::Done,
+        "{}",
+        done.err()
+    );
+    assert_eq!(store.seen()[1].body, fs::read(job.file()).unwrap());
+    let to = other.url("/elsewhere");
+    let store = Store::start(move |_, _| Reply::status(307).with("Location", to.clone()));
+    let entry = ArchiveCacheEntry {
+        put: Some(signed(&store, "/k")),
+        ..entry
+    };
+    let done = job.save(entry);
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Partial);
+    assert!(
+        done.err().contains("received: 307 Temporary Redirect"),
+        "{}",
+        done.err()
+    );
+    assert_eq!(other.seen().len(), 1);
+}
+
+#[test]
+fn a_server_that_does_not_go_on_is_given_up() {
+    let mut job = Job::new();
+    let archive = archive(&mut job, &noise(100_000));
+    let (over, waits) = std::sync::mpsc::channel::<()>();
+    let waits = Arc::new(std::sync::Mutex::new(waits));
+    let store = Store::start(move |_, _| {
+        let waits = Arc::clone(&waits);
+        Reply::status(200)
+            .body(archive.clone())
+            // To the end of the test.
+            .pause(50_000, move || {
+                assert!(waits.lock().unwrap().recv().is_err());
+            })
+    });
+    let request = gantry_agent::RestoreCacheRequest {
+        project_dir: job.project(),
+        entries: vec![gantry_agent::RestoreEntry {
+            candidates: vec![gantry_agent::RestoreCandidate {
+                remote: Some(RemoteSource {
+                    get: signed(&store, "/k"),
+                    head: None,
+                }),
+                ..job.candidate()
+            }],
+            ..gantry_agent::RestoreEntry::default()
+        }],
+        timeout_seconds: 1,
+        ..gantry_agent::RestoreCacheRequest::default()
+    };
+    let done = job
+        .run(gantry_agent::StageRequest::RestoreCache(Box::new(request)))
+        .ok();
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Failed);
+    assert!(
+        done.err().contains("the download broke off"),
+        "{}",
+        done.err()
+    );
+    assert!(names(&job).is_empty());
+    drop(over);
+}
