@@ -37,7 +37,7 @@ pub use codec::{CodecError, Decoder, Message, encode, encode_into, fuzz_decoder}
 pub use message::{Hello, Offsets, Run, StageState, Stream, ToAgent, ToRunner, Welcome};
 pub use protocol::{Incompatible, OLDEST_PROTOCOL, PROTOCOL, negotiate};
 pub use request::{
-    BaseUrl, CleanupRequest, ClearWorktreeRequest, FileVariable, GitStrategy, JobCleanup,
-    ObjectFormat, SourcesRequest, StageRequest, Submodules, TlsFiles, Variable,
+    BaseUrl, ChangeOwnerRequest, CleanupRequest, ClearWorktreeRequest, FileVariable, GitStrategy,
+    JobCleanup, ObjectFormat, SourcesRequest, StageRequest, Submodules, TlsFiles, Variable,
 };
 pub use secret::Secret;

@@ -22,6 +22,8 @@ pub enum StageRequest {
     ClearWorktree(ClearWorktreeRequest),
     /// `cleanup_file_variables` (job-lifecycle §4.8).
     Cleanup(Box<CleanupRequest>),
+    /// The files of the job become those of the build image's user (docker-executor §7.4).
+    ChangeOwner(Box<ChangeOwnerRequest>),
     /// `restore_cache` (job-lifecycle §5.3).
     RestoreCache(Box<RestoreCacheRequest>),
     /// `archive_cache`, `archive_cache_on_failure` (job-lifecycle §5.4).
@@ -33,6 +35,18 @@ pub enum StageRequest {
     /// A kind that this build does not know. An agent ends such a stage with an error.
     #[serde(other)]
     Unknown,
+}
+
+/// Whose the files of a job become (docker-executor §7.4). Links are changed, not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChangeOwnerRequest {
+    /// Directories, with all that is in them. One that is not there is none.
+    pub paths: Vec<PathBuf>,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// How sources get into the project directory (job-lifecycle §4.2).

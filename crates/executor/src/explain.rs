@@ -1,5 +1,7 @@
 //! From how a container's run ended to one cause of the closed list, with a sentence that helps.
 
+use std::time::Duration;
+
 use gantry_job::Cause;
 use gantry_plan::Limits;
 
@@ -116,6 +118,19 @@ pub(crate) fn start_failure(cause: Cause, image: &str, entrypoint: bool) -> Caus
         };
     }
     cause
+}
+
+/// The cause of a job that was stopped before it was planned; `job` is its time limit.
+pub fn stopped_unplanned(reason: StopReason, job: Duration) -> Cause {
+    let limits = Limits {
+        job,
+        prepare: None,
+        get_sources: None,
+        script: None,
+        after_script: job,
+        retry_waits: Vec::new(),
+    };
+    stopped(reason, &limits)
 }
 
 /// The cause of a job that was stopped.

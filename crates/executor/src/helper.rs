@@ -139,7 +139,11 @@ impl Helper {
                     .map_err(failed)?;
                 let mut spec = planned.spec.clone();
                 spec.image = image.to_owned();
-                spec.cmd = Some(vec![HELPER_PATH.to_owned(), "agent".to_owned()]);
+                let mut command = vec![HELPER_PATH.to_owned(), "agent".to_owned()];
+                if context.plan.give_to_image_user {
+                    command.push("--keep-umask".to_owned());
+                }
+                spec.cmd = Some(command);
                 spec.host
                     .binds
                     .push(format!("{}:{TOOLS_PATH}:ro", binary.volume_name()));

@@ -198,7 +198,7 @@ impl Walk {
 
     /// One stage of the helper. A helper that was lost before it said a word of this stage is replaced, once: it went away between
     /// two stages, and the clean-up of all must not fail for it (docker-executor §14, scenario 81).
-    async fn helper_stage(
+    pub(crate) async fn helper_stage(
         &mut self,
         id: &str,
         stage: &Stage,

@@ -11,6 +11,7 @@
 //! | `prepare`, `images`, `lanes` | images, volumes, network, services, side by side |
 //! | `directories`, `tools` | uploads into volumes |
 //! | `script`, `start`, `follow`, `stop` | user scripts in the build container |
+//! | `owner` | the build image's user gets the job's files |
 //! | `helper`, `helper_stages`, `archives` | helper container and its agent; its stages; what they are asked for archives |
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
@@ -34,6 +35,7 @@ mod images;
 mod lanes;
 mod links;
 mod observe;
+mod owner;
 mod prepare;
 mod record;
 mod script;
@@ -46,7 +48,10 @@ pub use context::{EngineAccess, Environment, HelperBinaries, WorkingTree};
 pub use control::{Control, Wish, unix_ms};
 pub use durable::conclude;
 pub use error::ExecutorError;
+pub use explain::stopped_unplanned;
 pub use observe::{Activity, JobEvent, JobObserver};
-pub use record::{Accepted, Prepared, Progress, Record, StageEnd, Step, StopReason, Verdict};
+pub use record::{
+    Accepted, Prepared, Progress, Record, Secrets, StageEnd, Step, StopReason, Verdict,
+};
 pub use tools::{HELPER_PATH, HelperBinary, TOOLS_LABEL, TOOLS_PATH};
 pub use walk::Job;

@@ -104,6 +104,10 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
     let done = try_join3(start_services, helper_image, build_image).await;
     lanes.close_all();
     let (states, helper, build) = done?;
+    if plan.give_to_image_user {
+        let text = "Not using umask - FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR is set!";
+        context.trace.line_once("umask", Level::Print, text);
+    }
 
     let entrypoint = match &plan.build.spec.entrypoint {
         Some(own) => own.iter().any(|word| !word.is_empty()),
@@ -113,6 +117,7 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
         build_image: images::pinned(&build, &plan.build.image.reference),
         build_image_id: build.id.clone(),
         build_entrypoint: entrypoint,
+        build_user: build.user.clone(),
         helper_image: helper
             .zip(plan.helper.as_ref())
             .map(|(image, helper)| images::pinned(&image, &helper.image.reference)),

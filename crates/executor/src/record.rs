@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_container::Env;
-use gantry_job::{Cause, JobState};
+use gantry_job::{Cause, JobState, Masks, Variable};
 use gantry_plan::{LogPlan, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum Record {
     /// The job is ours: everything needed to finish it without its giver. Synced.
     Accepted(Box<Accepted>),
+    /// External secrets, resolved; the journal is sealed before.
+    Secrets(Box<Secrets>),
     /// What will be made; claims all names in it.
     Planned(Box<Plan>),
     /// A process took the job up again after a restart.
@@ -57,6 +59,15 @@ pub struct Accepted {
     pub deadline_ms: u64,
 }
 
+/// External secrets of a job.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Secrets {
+    /// As variables of the job.
+    pub variables: Vec<Variable>,
+    /// All that is masked in the log from now on.
+    pub masks: Masks,
+}
+
 /// What was bound in preparation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Prepared {
@@ -66,6 +77,9 @@ pub struct Prepared {
     pub build_image_id: String,
     /// The build container has an entrypoint of its own, which may be user code.
     pub build_entrypoint: bool,
+    /// The build image's user, as the image names it; empty if it names none.
+    #[serde(default)]
+    pub build_user: String,
     /// Image to create the helper from, if there is one.
     pub helper_image: Option<String>,
     /// `/etc/hosts` lines for the services.
@@ -157,6 +171,8 @@ pub struct Verdict {
 pub struct Progress {
     /// As accepted.
     pub accepted: Option<Accepted>,
+    /// External secrets, once they are resolved.
+    pub secrets: Option<Secrets>,
     /// As planned.
     pub plan: Option<Plan>,
     /// As prepared.
@@ -191,6 +207,7 @@ impl Progress {
     pub fn add(&mut self, record: Record) {
         match record {
             Record::Accepted(accepted) => self.accepted = Some(*accepted),
+            Record::Secrets(secrets) => self.secrets = Some(*secrets),
             Record::Planned(plan) => self.plan = Some(*plan),
             Record::Resumed => self.resumed += 1,
             Record::Detached => self.detached += 1,

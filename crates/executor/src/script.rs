@@ -221,6 +221,11 @@ impl Walk {
                 return self.stopped(reason).await;
             }
         };
+        let given = self.give_to_image_user(&id, stage.stage, &mut stop).await?;
+        if let StageEnd::Stopped(reason) = given {
+            context.note(crate::Record::Stopping(reason)).await?;
+            return self.stopped(reason).await;
+        }
         let marks = self.marks(&id);
         let Started {
             attached: Attached { mut stdin, output },

@@ -72,6 +72,8 @@ pub(crate) struct Walk {
     /// The build container's start, begun while sources are fetched.
     pub(crate) early: Option<EarlyStart>,
     pub(crate) helper: Option<Helper>,
+    /// The files of the job are those of the build image's user, or need not be.
+    pub(crate) given: bool,
     pub(crate) flow: Flow,
     pub(crate) progress: Progress,
 }
@@ -131,6 +133,7 @@ impl Job {
             build: None,
             early: None,
             helper: None,
+            given: !self.plan.give_to_image_user || script_sent(&self.plan, &self.progress),
             flow: Flow::default(),
             progress: self.progress.clone(),
         };

@@ -45,7 +45,7 @@ pub use job_request::{
     JobRequest, JobRequestAnswer, JobRequestReply, Payload, ReceivedJob, SessionInfo, TlsData,
     UnreadableJob,
 };
-pub use outside::outside_client;
+pub use outside::{outside_client, outside_client_trusting};
 pub use product::Product;
 pub use registration::{RegisteredRunner, RegistrationSettings, Verified, is_created_token};
 pub use tls::TlsFiles;

@@ -1,6 +1,6 @@
 //! The HTTP client for servers that are not GitLab: credentials of object storages, secret providers.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use reqwest::redirect::Policy;
 
@@ -18,7 +18,19 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// # Errors
 /// When TLS cannot be set up.
 pub fn outside_client() -> Result<reqwest::Client, ClientError> {
-    let tls = TlsSetup::new(&TlsFiles::default(), &system_roots())?;
+    outside_client_trusting(None)
+}
+
+/// The same, which trusts the authorities in a PEM file, too. A missing file is no file.
+///
+/// # Errors
+/// As [`outside_client`].
+pub fn outside_client_trusting(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+    let files = TlsFiles {
+        ca_file: ca_file.map(Path::to_owned),
+        ..TlsFiles::default()
+    };
+    let tls = TlsSetup::new(&files, &system_roots())?;
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.config)
         .redirect(Policy::none())

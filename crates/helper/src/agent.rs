@@ -88,21 +88,22 @@ impl Shared {
 }
 
 /// Runs until TERM, INT, QUIT or a shutdown message.
-pub(crate) fn run(sockets: &[PathBuf]) -> Result<(), AgentError> {
+///
+/// What stages make the user of the build container may change, as in the peer, unless the container's umask is kept.
+pub(crate) fn run(sockets: &[PathBuf], keep_umask: bool) -> Result<(), AgentError> {
     // Before the first child, so that no end of one is missed.
     let mut signals =
         Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGQUIT]).map_err(AgentError::Signals)?;
     // Under an entrypoint that does not exec, orphans shall come here all the same. Without it, they stay where they are.
     set_child_subreaper(Some(getpid())).ok();
 
-    umask(Mode::from_raw_mode(0o077));
+    let own = umask(Mode::from_raw_mode(0o077));
     let Listening {
         listener,
         socket,
         private,
     } = listen(sockets)?;
-    // As in the peer: what the helper makes, the user of the build container may change.
-    umask(Mode::empty());
+    umask(if keep_umask { own } else { Mode::empty() });
 
     let shared = Arc::new(Shared {
         state: Mutex::default(),

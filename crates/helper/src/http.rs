@@ -71,6 +71,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     body: ureq::Body,
+    /// The beginning of the body, if it was looked at.
+    begun: Vec<u8>,
 }
 
 /// What is sent.
@@ -120,6 +122,7 @@ impl Client {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
+            begun: Vec::new(),
         })
     }
 
@@ -189,14 +192,26 @@ impl Answer {
 
     /// The body, to its end.
     pub(crate) fn into_reader(self) -> impl Read {
-        self.body.into_reader()
+        io::Cursor::new(self.begun).chain(self.body.into_reader())
+    }
+
+    /// The first bytes of the body; what is read later has them, too.
+    pub(crate) fn beginning(&mut self, most: u64) -> &[u8] {
+        if self.begun.is_empty() {
+            // What cannot be read is not there.
+            self.body
+                .as_reader()
+                .take(most)
+                .read_to_end(&mut self.begun)
+                .ok();
+        }
+        &self.begun
     }
 
     /// What the body says of a failure: the message of a JSON or XML text, or the beginning of a plain one.
     pub(crate) fn message(self) -> String {
         let mut text = Vec::new();
-        self.body
-            .into_reader()
+        self.into_reader()
             .take(LONGEST_MESSAGE)
             .read_to_end(&mut text)
             .ok();

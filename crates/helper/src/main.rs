@@ -18,6 +18,7 @@ mod http;
 mod hygiene;
 mod log;
 mod meter;
+mod owner;
 mod processes;
 mod receive;
 mod script;
@@ -44,23 +45,40 @@ const DEFAULT_SOCKET: &str = "/run/gantry-agent.sock";
 /// container's mount namespace, because containers may share these.
 const OTHER_PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
 
+/// Leaves the umask of stages as the container has it (docker-executor §7.4).
+const KEEP_UMASK: &str = "--keep-umask";
+
 const USAGE: &str = "\
-usage: gantry-helper agent [--socket PATH]     do the helper stages of a job (main process of a helper container)
+usage: gantry-helper agent [--socket PATH] [--keep-umask]
+                                               do the helper stages of a job (main process of a helper container)
        gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
        gantry-helper COMMAND [flags]           artifacts-uploader, artifacts-downloader, cache-archiver, cache-extractor,
                                                cache-init, health-check: as gitlab-runner-helper; COMMAND --help says more
        gantry-helper --version
 
+Files of the stages may be written to by every user, unless --keep-umask leaves that to the container's umask.
 PATH is /run/gantry-agent.sock unless given, or a place in /dev/shm or /tmp where that is not writable.
 ";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Agent { sockets: Vec<PathBuf> },
-    Connect { sockets: Vec<PathBuf> },
-    ReportEnv { socket: PathBuf },
-    RunStage { results: PathBuf },
-    Peer { name: String, args: Vec<OsString> },
+    Agent {
+        sockets: Vec<PathBuf>,
+        keep_umask: bool,
+    },
+    Connect {
+        sockets: Vec<PathBuf>,
+    },
+    ReportEnv {
+        socket: PathBuf,
+    },
+    RunStage {
+        results: PathBuf,
+    },
+    Peer {
+        name: String,
+        args: Vec<OsString>,
+    },
     Version,
     Help,
 }
@@ -74,7 +92,10 @@ fn main() -> ExitCode {
         }
     };
     let done = match command {
-        Command::Agent { sockets } => agent::run(&sockets).map_err(|error| error.to_string()),
+        Command::Agent {
+            sockets,
+            keep_umask,
+        } => agent::run(&sockets, keep_umask).map_err(|error| error.to_string()),
         Command::Connect { sockets } => connect::run(&sockets).map_err(|error| error.to_string()),
         Command::ReportEnv { socket } => {
             script::report_env(&socket).map_err(|error| error.to_string())
@@ -110,9 +131,29 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     };
     let name = name.to_string_lossy().into_owned();
     let command = match name.as_str() {
-        "agent" => Command::Agent {
-            sockets: sockets(&name, &mut args)?,
-        },
+        "agent" => {
+            let mut keep_umask = false;
+            let mut rest = Vec::new();
+            for arg in args.by_ref() {
+                if arg == KEEP_UMASK && !keep_umask {
+                    keep_umask = true;
+                } else {
+                    rest.push(arg);
+                }
+            }
+            let mut rest = rest.into_iter();
+            let sockets = sockets(&name, &mut rest)?;
+            if let Some(extra) = rest.next() {
+                return Err(format!(
+                    "{name}: unexpected argument `{}`",
+                    extra.to_string_lossy()
+                ));
+            }
+            Command::Agent {
+                sockets,
+                keep_umask,
+            }
+        }
         "connect" => Command::Connect {
             sockets: sockets(&name, &mut args)?,
         },
@@ -213,9 +254,22 @@ mod tests {
         assert_eq!(
             parsed(&["agent", "--socket", "/s"]),
             Ok(Command::Agent {
-                sockets: sockets.clone()
+                sockets: sockets.clone(),
+                keep_umask: false,
             })
         );
+        for args in [
+            ["agent", "--keep-umask", "--socket=/s"],
+            ["agent", "--socket=/s", "--keep-umask"],
+        ] {
+            assert_eq!(
+                parsed(&args),
+                Ok(Command::Agent {
+                    sockets: sockets.clone(),
+                    keep_umask: true,
+                })
+            );
+        }
         assert_eq!(
             parsed(&["connect", "--socket=/s"]),
             Ok(Command::Connect { sockets })
@@ -224,7 +278,7 @@ mod tests {
 
     #[test]
     fn without_a_path_both_sides_try_the_same_places() {
-        let Ok(Command::Agent { sockets }) = parsed(&["agent"]) else {
+        let Ok(Command::Agent { sockets, .. }) = parsed(&["agent"]) else {
             panic!()
         };
         assert_eq!(sockets[0], Path::new(DEFAULT_SOCKET));

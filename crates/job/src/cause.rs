@@ -130,6 +130,13 @@ pub enum Cause {
         /// What is wrong.
         message: String,
     },
+    /// An external secret could not be had (job-lifecycle §7).
+    Secret {
+        /// Whose fault it is.
+        fault: SecretFault,
+        /// The whole sentence, starting `resolving secrets: …`. Without any secret.
+        message: String,
+    },
     /// The job uses keywords that this version does not do.
     Unsupported {
         /// Keywords with their places, e.g. `cache (cache[0])`.
@@ -182,6 +189,28 @@ pub enum Cause {
     },
 }
 
+/// Whose fault it is that a secret could not be had (job-lifecycle §7, "Classification").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretFault {
+    /// The server of secrets refuses what the job asks: 400, 401, 403, 404.
+    Refused,
+    /// The server of secrets fails: 500 and above.
+    Server,
+    /// Anything else.
+    Other,
+}
+
+impl SecretFault {
+    fn reason(self) -> FailureReason {
+        match self {
+            Self::Refused => FailureReason::RunnerConfigurationError,
+            Self::Server => FailureReason::RunnerExternalDependencyFailure,
+            Self::Other => FailureReason::RunnerSystemFailure,
+        }
+    }
+}
+
 /// Text that follows an error of `prepare_script`; the peer's.
 const PREPARE_ENVIRONMENT_HELP: &str =
     "Check https://docs.gitlab.com/runner/shells/#shell-profile-loading for more information";
@@ -210,6 +239,7 @@ impl Cause {
             | Self::EntrypointSwallowedScript { .. }
             | Self::ImagePlatform { .. }
             | Self::Configuration { .. } => FailureReason::RunnerConfigurationError,
+            Self::Secret { fault, .. } => fault.reason(),
             Self::Unsupported { .. } => FailureReason::RunnerUnsupported,
             Self::ScriptNotRead { .. }
             | Self::ContainerVanished { .. }
@@ -257,6 +287,7 @@ impl Cause {
             | Self::ImagePull { .. }
             | Self::ImagePlatform { .. }
             | Self::Configuration { .. }
+            | Self::Secret { .. }
             | Self::Unsupported { .. }
             | Self::Engine { .. }
             | Self::HelperLost { .. }
@@ -358,7 +389,9 @@ impl Cause {
                 "this version of Gantry does not do {}; remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without",
                 keywords.join(", ")
             ),
-            Self::UnsupportedOptions { message } | Self::Internal { message } => message.clone(),
+            Self::Secret { message, .. }
+            | Self::UnsupportedOptions { message }
+            | Self::Internal { message } => message.clone(),
             Self::Engine { what, message } => format!("{what}: {message}"),
             Self::HelperLost { stage, message } => {
                 format!("the helper container was lost during {stage}: {message}")

@@ -240,6 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_flag_with_its_default() {
+        let page = include_str!("../../../docs/feature-flags.md");
+        for flag in FeatureFlag::ALL {
+            let name = flag.name();
+            let row = format!("| `{name}` | {} |", flag.default_value());
+            let elsewhere = page.split("These are for other").nth(1).unwrap();
+            assert!(
+                page.contains(&row) || elsewhere.contains(&format!("`{name}`")),
+                "{name} is missing, or has another default"
+            );
+        }
+    }
+
+    #[test]
     fn unreadable_value_is_reported_once_and_the_default_stands() {
         let (flags, problems) =
             resolve(&[], &[("FF_TIMESTAMPS", "yes"), ("FF_TIMESTAMPS", "maybe")]);

@@ -108,6 +108,19 @@ impl Masks {
     }
 }
 
+impl Masks {
+    /// A text with the phrases of the masks taken out, for where no masker stands in between.
+    pub fn hide(&self, text: &str) -> String {
+        let mut hidden = text.to_owned();
+        for phrase in &self.phrases {
+            if hidden.contains(phrase.as_str()) {
+                hidden = hidden.replace(phrase.as_str(), "[MASKED]");
+            }
+        }
+        hidden
+    }
+}
+
 impl fmt::Debug for Masks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masks")
@@ -264,6 +277,18 @@ mod tests {
     #[case("%C3%A9", "é")]
     fn percent_signs_are_decoded(#[case] text: &str, #[case] decoded: &str) {
         assert_eq!(percent_decode(text), decoded);
+    }
+
+    #[test]
+    fn a_text_is_hidden_the_longest_phrase_first() {
+        let masks = Masks {
+            phrases: vec!["secret_suffix".into(), "secret".into()],
+            token_prefixes: vec![],
+        };
+        assert_eq!(
+            masks.hide("pull host/secret_suffix:secret"),
+            "pull host/[MASKED]:[MASKED]"
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod executor_opts;
 mod input;
 mod lenient;
 mod opaque;
+mod secrets;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ mod tests;
 pub use error::PayloadError;
 pub use executor_opts::{DockerOpts, ExecutorOpts, KubernetesOpts};
 pub use opaque::Opaque;
+pub use secrets::{SecretProvider, SecretSource, VaultAuth, VaultEngine, VaultSecret, VaultServer};
 
 use lenient::{
     Object, named_objects, null_as_default as nil, null_free_list as list, object, objects,
@@ -422,29 +424,6 @@ pub struct ServerFeatures {
     /// OpenTelemetry settings.
     #[serde(deserialize_with = "nil")]
     pub tracing: Opaque,
-}
-
-/// Where a secret comes from. Providers are kept unread until secrets are supported.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SecretSource {
-    /// HashiCorp Vault.
-    #[serde(deserialize_with = "nil")]
-    pub vault: Opaque,
-    /// Google Cloud Secret Manager.
-    #[serde(deserialize_with = "nil")]
-    pub gcp_secret_manager: Opaque,
-    /// Azure Key Vault.
-    #[serde(deserialize_with = "nil")]
-    pub azure_key_vault: Opaque,
-    /// AWS Secrets Manager.
-    #[serde(deserialize_with = "nil")]
-    pub aws_secrets_manager: Opaque,
-    /// GitLab Secrets Manager.
-    #[serde(deserialize_with = "nil")]
-    pub gitlab_secrets_manager: Opaque,
-    /// Whether the variable is a file; absent means it is.
-    pub file: Option<bool>,
 }
 
 /// Script lines around get_sources.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::cause::Cause;
-use crate::payload::{Image, JobPayload};
+use crate::payload::{Image, JobPayload, SecretProvider};
 
 #[cfg(test)]
 mod tests;
@@ -62,8 +62,12 @@ pub fn unsupported_keywords(payload: &JobPayload) -> Vec<Unsupported> {
     image_options(payload, &mut found);
     let mut keyword = |keyword, place: String| found.push(Unsupported::Keyword { keyword, place });
 
-    for name in payload.secrets.keys() {
-        keyword("secrets", format!("secret {name:?}"));
+    for (name, source) in &payload.secrets {
+        match source.provider() {
+            // One without provider is no reason to fail, in the peer either (job-lifecycle §7).
+            None | Some(SecretProvider::Vault) => {}
+            Some(provider) => keyword("secrets", format!("secret {name:?} of {provider}")),
+        }
     }
     if payload.run.is_some() {
         keyword("run", "run".to_owned());

@@ -8,15 +8,17 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Journal, JournalError, read_records};
+use crate::{Journal, JournalError, read_records, seal::Keyring};
 
 /// The folder that holds everything a runner must remember. Locked while this value lives.
 ///
-/// Layout: `lock` (owner's pid), `id` (random id for labels), `jobs/<key>/` one folder per job, `aside/` damaged jobs.
+/// Layout: `lock` (owner's pid), `id` (random id for labels), `jobs/<key>/` one folder per job, `aside/` damaged jobs, `key` of
+/// sealed records, made when a job first needs it.
 #[derive(Debug)]
 pub struct StateFolder {
     path: PathBuf,
     id: String,
+    keys: Keyring,
     _lock: File,
 }
 
@@ -24,6 +26,7 @@ pub struct StateFolder {
 #[derive(Debug, Clone)]
 pub struct JobFolder {
     path: PathBuf,
+    keys: Keyring,
 }
 
 // === impl StateFolder ===
@@ -68,6 +71,7 @@ impl StateFolder {
         Ok(Self {
             path: path.to_owned(),
             id,
+            keys: Keyring::at(path.join("key")),
             _lock: lock,
         })
     }
@@ -116,7 +120,10 @@ impl StateFolder {
             fs::remove_dir_all(&path).map_err(JournalError::io("remove", &path))?;
         }
         make_dir(&path)?;
-        Ok(JobFolder { path })
+        Ok(JobFolder {
+            path,
+            keys: self.keys.clone(),
+        })
     }
 
     /// Folders of jobs that have not ended, in name order.
@@ -126,7 +133,10 @@ impl StateFolder {
         for entry in fs::read_dir(&jobs).map_err(JournalError::io("read", &jobs))? {
             let entry = entry.map_err(JournalError::io("read", &jobs))?;
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                found.push(JobFolder { path: entry.path() });
+                found.push(JobFolder {
+                    path: entry.path(),
+                    keys: self.keys.clone(),
+                });
             }
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -171,6 +181,7 @@ impl JobFolder {
         make_dir(path)?;
         Ok(Self {
             path: path.to_owned(),
+            keys: Keyring::at(path.join("key")),
         })
     }
 
@@ -192,7 +203,7 @@ impl JobFolder {
     pub fn journal<R: Serialize + DeserializeOwned>(
         &self,
     ) -> Result<(Journal<R>, Vec<R>), JournalError> {
-        Journal::open(&self.path.join("journal"))
+        Journal::open_with(&self.path.join("journal"), self.keys.clone())
     }
 
     /// Remembers how many bytes of the log its reader has confirmed. It saves work after a restart and decides nothing, so that it
@@ -252,7 +263,7 @@ fn make_dir(path: &Path) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     let mut file = OpenOptions::new()
         .create(true)
         .write(true)

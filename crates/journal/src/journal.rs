@@ -4,18 +4,25 @@ use std::{
     marker::PhantomData,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::JournalError;
+use crate::{
+    JournalError,
+    seal::{Keyring, SealKey},
+};
 
 /// Newest journal version this program writes and reads. A version reads the one before.
 const VERSION: u32 = 1;
 const HEADER: &str = "gantry-journal ";
 
-/// Append-only records of one job, one line each: `<crc32 of the text, 8 hex> <JSON>`. Clones share the file.
+/// Begins the text of a sealed record; no JSON begins so.
+const SEALED: u8 = b'!';
+
+/// Append-only records of one job, one line each: `<crc32 of the text, 8 hex> <JSON>`, or `!<sealed JSON>` after
+/// [`Journal::seal`]. Clones share the file.
 pub struct Journal<R> {
     inner: Arc<Inner>,
     records: PhantomData<fn(R) -> R>,
@@ -24,6 +31,8 @@ pub struct Journal<R> {
 struct Inner {
     path: PathBuf,
     file: Mutex<File>,
+    keys: Keyring,
+    seal: OnceLock<SealKey>,
     crash: Mutex<Option<Crash>>,
 }
 
@@ -56,11 +65,16 @@ impl<R> std::fmt::Debug for Journal<R> {
 // === impl Journal ===
 
 impl<R: Serialize + DeserializeOwned> Journal<R> {
-    /// Opens or makes a journal (0600) and returns its records. A torn last record is cut off.
+    /// Opens or makes a journal (0600) and returns its records. A torn last record is cut off. The key of sealed records is the file
+    /// `key` beside it.
     ///
     /// # Errors
     /// A record that is damaged and not the last, a record that is not an `R`, or a newer version.
     pub fn open(path: &Path) -> Result<(Self, Vec<R>), JournalError> {
+        Self::open_with(path, Keyring::at(path.with_file_name("key")))
+    }
+
+    pub(crate) fn open_with(path: &Path, keys: Keyring) -> Result<(Self, Vec<R>), JournalError> {
         let mut file = OpenOptions::new()
             .create(true)
             .read(true)
@@ -72,7 +86,11 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(JournalError::io("read", path))?;
-        let (records, good) = parse(&bytes, path)?;
+        let Parsed {
+            records,
+            good,
+            sealed,
+        } = parse(&bytes, path, &keys)?;
         if good == 0 {
             file.set_len(0)
                 .and_then(|()| file.rewind())
@@ -89,6 +107,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         let inner = Inner {
             path: path.to_owned(),
             file: Mutex::new(file),
+            seal: sealed.map_or_else(OnceLock::new, OnceLock::from),
+            keys,
             crash: Mutex::new(None),
         };
         Ok((
@@ -100,9 +120,23 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         ))
     }
 
+    /// From now on records are sealed, in later processes too: what is in them cannot be read from the journal alone. For a job
+    /// that has learned secrets which may not be on a disk in clear.
+    ///
+    /// # Errors
+    /// When there is no key and none can be made.
+    pub fn seal(&self) -> Result<(), JournalError> {
+        if self.inner.seal.get().is_none() {
+            let key = self.inner.keys.sealing()?;
+            // Another caller has set the same one.
+            self.inner.seal.set(key).ok();
+        }
+        Ok(())
+    }
+
     /// Appends one record; when this returns, the record survives the death of the process.
     pub async fn append(&self, record: &R) -> Result<(), JournalError> {
-        let line = line_of(record, &self.inner.path)?;
+        let line = line_of(record, &self.inner)?;
         match self.crash_now() {
             Some(Crash::Before(_)) => std::future::pending().await,
             Some(Crash::Within(_)) => {
@@ -174,11 +208,16 @@ impl Inner {
     }
 }
 
-fn line_of<R: Serialize>(record: &R, path: &Path) -> Result<Vec<u8>, JournalError> {
-    let json = serde_json::to_vec(record)
-        .map_err(|error| JournalError::io("write", path)(std::io::Error::other(error)))?;
-    let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
-    line.extend_from_slice(&json);
+fn line_of<R: Serialize>(record: &R, journal: &Inner) -> Result<Vec<u8>, JournalError> {
+    let failed = |error| JournalError::io("write", &journal.path)(error);
+    let mut text =
+        serde_json::to_vec(record).map_err(|error| failed(std::io::Error::other(error)))?;
+    if let Some(key) = journal.seal.get() {
+        let sealed = key.seal(text).map_err(failed)?;
+        text = [&[SEALED], sealed.as_bytes()].concat();
+    }
+    let mut line = format!("{:08x} ", crc32fast::hash(&text)).into_bytes();
+    line.extend_from_slice(&text);
     line.push(b'\n');
     Ok(line)
 }
@@ -191,17 +230,30 @@ pub fn read_records<R: DeserializeOwned>(
     bytes: &[u8],
     path: &Path,
 ) -> Result<Vec<R>, JournalError> {
-    Ok(parse(bytes, path)?.0)
+    let keys = Keyring::at(path.with_file_name("key"));
+    Ok(parse(bytes, path, &keys)?.records)
 }
 
-/// Records and the length of the good part; 0 when not even the header is whole.
-fn parse<R: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<(Vec<R>, usize), JournalError> {
+struct Parsed<R> {
+    records: Vec<R>,
+    /// Length of the good part; 0 when not even the header is whole.
+    good: usize,
+    /// The key, if a record was sealed.
+    sealed: Option<SealKey>,
+}
+
+fn parse<R: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+    keys: &Keyring,
+) -> Result<Parsed<R>, JournalError> {
     let corrupt = |line: usize, message: String| JournalError::Corrupt {
         path: path.to_owned(),
         line,
         message,
     };
     let mut records = Vec::new();
+    let mut sealed = None;
     let mut good = 0;
     let mut number = 0;
     for raw in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -225,19 +277,41 @@ fn parse<R: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<(Vec<R>, usiz
             }
         } else {
             match checked(text) {
-                Some(json) => records.push(serde_json::from_slice(json).map_err(|error| {
-                    corrupt(
-                        number,
-                        format!("a record this program does not know: {error}"),
-                    )
-                })?),
+                Some(text) => {
+                    let opened;
+                    let json = match text.strip_prefix(&[SEALED]) {
+                        None => text,
+                        Some(text) => {
+                            let key = match &mut sealed {
+                                Some(key) => key,
+                                none => none.insert(keys.opening()?),
+                            };
+                            opened = key.open(text).ok_or_else(|| {
+                                let message =
+                                    "the record was sealed with another key than the one there is";
+                                corrupt(number, message.to_owned())
+                            })?;
+                            &opened
+                        }
+                    };
+                    records.push(serde_json::from_slice(json).map_err(|error| {
+                        corrupt(
+                            number,
+                            format!("a record this program does not know: {error}"),
+                        )
+                    })?);
+                }
                 None if last => break,
                 None => return Err(corrupt(number, "the record's checksum is wrong".to_owned())),
             }
         }
         good += raw.len();
     }
-    Ok((records, good))
+    Ok(Parsed {
+        records,
+        good,
+        sealed,
+    })
 }
 
 fn checked(text: &[u8]) -> Option<&[u8]> {

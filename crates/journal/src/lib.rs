@@ -5,10 +5,13 @@
 //! last record is cut off on opening, a damaged one elsewhere is an error that names file and line, and the job can be set aside
 //! without touching others. What the records mean is their owner's business: the journal stores any serde type.
 //!
+//! Records that hold what may not be on a disk in clear are sealed ([`Journal::seal`]).
+//!
 //! See `docs/durability.md` for the promise this serves.
 
 mod folder;
 mod journal;
+mod seal;
 
 pub use folder::{JobFolder, StateFolder};
 pub use journal::{Crash, Journal, read_records};

@@ -81,6 +81,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
             flags: resolved.flags.clone(),
         },
         credentials: credentials(&resolved),
+        give_to_image_user: stages::gives_to_image_user(inputs, &resolved),
         native_stop: resolved.flags.is_on(FeatureFlag::UseNativeContainerStop),
         after_script_ignore_errors: settings.after_script_ignore_errors,
         section_attempts: settings.executor_job_section_attempts,

@@ -23,6 +23,7 @@ pub(crate) struct Fixture {
     pub(crate) numbers: Numbers,
     pub(crate) tls: TlsFiles,
     pub(crate) sources: Sources,
+    pub(crate) secrets: Vec<Variable>,
 }
 
 impl Fixture {
@@ -94,6 +95,7 @@ impl Fixture {
             numbers: Numbers::default(),
             tls: TlsFiles::default(),
             sources: Sources::Git,
+            secrets: Vec::new(),
         }
     }
 
@@ -152,6 +154,7 @@ impl Fixture {
             tls: &self.tls,
             correlation_id: Some("01CORRELATION"),
             sources: self.sources,
+            secrets: &self.secrets,
         }
     }
 
@@ -179,7 +182,13 @@ impl Fixture {
     }
 
     pub(crate) fn log_plan(&self) -> LogPlan {
-        crate::log_plan(&self.payload, &self.runner, &self.host, self.numbers)
+        crate::log_plan(
+            &self.payload,
+            &self.runner,
+            &self.host,
+            self.numbers,
+            &self.secrets,
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 use gantry_config::{LogDriver, Naming, RunnerConfig};
 use gantry_container::EngineFacts;
-use gantry_job::{JobPayload, TlsFiles};
+use gantry_job::{JobPayload, TlsFiles, Variable};
 
 /// Everything a plan depends on.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,8 @@ pub struct Inputs<'a> {
     pub correlation_id: Option<&'a str>,
     /// Where the sources come from.
     pub sources: Sources,
+    /// Resolved external secrets (see [`crate::secret_requests`]).
+    pub secrets: &'a [Variable],
 }
 
 /// Facts of the process and its host.

@@ -8,6 +8,7 @@
 //! | `refusal` | what this version does not do, and so refuses by name |
 //! | `resolve` | variables, flags, settings, expanded names |
 //! | `log_plan` | header, masks and form of the log |
+//! | `secrets` | what is asked of servers of secrets |
 //! | `directories`, `volumes`, `network` | paths, storage and network |
 //! | `images` | references and pull policies |
 //! | `containers`, `services`, `labels` | create bodies |
@@ -34,6 +35,7 @@ mod policy;
 mod refusal;
 pub mod render;
 mod resolve;
+mod secrets;
 mod services;
 mod sources;
 mod stages;
@@ -47,6 +49,7 @@ pub use inputs::{HostFacts, Inputs, Numbers, Sources};
 pub use labels::job_url;
 pub use log_plan::log_plan;
 pub use refusal::refusal;
+pub use secrets::secret_requests;
 pub use types::{
     CacheArchive, CacheObject, CacheRestore, Directories, Limits, LogPlan, Names, Plan,
     PlannedContainer, PlannedImage, PlannedService, PlannedStage, PlannedVolume,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_job::FeatureFlag;
+use gantry_job::{FeatureFlag, FeatureFlags};
 
 use crate::{Inputs, Limits, resolve::Resolved};
 
@@ -17,18 +17,21 @@ pub(crate) fn plan(inputs: &Inputs<'_>, resolved: &Resolved) -> Limits {
     let job = resolved.payload.timeout().min(LONGEST);
     // A limit that is not shorter would only hide the job's own message.
     let shorter = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero() && *limit < job);
-    let exponential = resolved
-        .flags
-        .is_on(FeatureFlag::UseExponentialBackoffStageRetry);
-    let waits = if exponential { EXPONENTIAL } else { SHORT };
     Limits {
         job,
         prepare: shorter(inputs.runner.prepare_timeout),
         get_sources: shorter(inputs.runner.get_sources_timeout),
         script: shorter(resolved.timeouts.script),
         after_script: resolved.timeouts.after_script.min(LONGEST),
-        retry_waits: waits.iter().copied().map(Duration::from_secs).collect(),
+        retry_waits: retry_waits(&resolved.flags),
     }
+}
+
+/// Pauses before the 2nd, 3rd … attempt of a stage.
+pub(crate) fn retry_waits(flags: &FeatureFlags) -> Vec<Duration> {
+    let exponential = flags.is_on(FeatureFlag::UseExponentialBackoffStageRetry);
+    let waits = if exponential { EXPONENTIAL } else { SHORT };
+    waits.iter().copied().map(Duration::from_secs).collect()
 }
 
 /// Seconds to wait for services, at most as long as the job may take; negative: do not wait.

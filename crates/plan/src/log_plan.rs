@@ -2,37 +2,31 @@
 
 use gantry_config::RunnerConfig;
 use gantry_container::{EngineFacts, EngineFlavor};
-use gantry_job::{FeatureFlag, JobPayload, Masks, TlsFiles};
+use gantry_job::{FeatureFlag, JobPayload, Masks, TlsFiles, Variable};
 
 use crate::{HostFacts, Inputs, LogPlan, Numbers, Sources, resolve};
 
-/// How the log of a job is written. Needs no engine and never fails, so that every failure has a log to stand in.
+/// How the log of a job is written. Needs no engine and never fails, so that every failure has a log to stand in. Asked again
+/// with the external `secrets` when these are known, for what they add to the masks.
 pub fn log_plan(
     payload: &JobPayload,
     runner: &RunnerConfig,
     host: &HostFacts,
     numbers: Numbers,
+    secrets: &[Variable],
 ) -> LogPlan {
-    // Neither variables nor settings depend on the engine; certificates are files, so that values refer to their paths alone.
-    let engine = EngineFacts {
-        flavor: EngineFlavor::Docker,
-        version: String::new(),
-        api_version: String::new(),
-        os: "linux".to_owned(),
-        architecture: String::new(),
-        host_name: String::new(),
-    };
     let tls = TlsFiles::default();
     let inputs = Inputs {
         payload,
         runner,
         host,
-        engine: &engine,
+        engine: &any_engine(),
         numbers,
         seed: [0; 8],
         tls: &tls,
         correlation_id: None,
         sources: Sources::Git,
+        secrets,
     };
     let (flags, variables, debug_trace) = match resolve::resolve(&inputs) {
         Ok(resolved) => (
@@ -79,6 +73,18 @@ pub fn log_plan(
         masks: Masks::of_job(payload, &variables, &flags, host.mask_encoded),
         header,
         debug_trace,
+    }
+}
+
+/// Neither variables nor settings depend on the engine; certificates are files, so that values refer to their paths alone.
+pub(crate) fn any_engine() -> EngineFacts {
+    EngineFacts {
+        flavor: EngineFlavor::Docker,
+        version: String::new(),
+        api_version: String::new(),
+        os: "linux".to_owned(),
+        architecture: String::new(),
+        host_name: String::new(),
     }
 }
 

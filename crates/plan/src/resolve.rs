@@ -57,7 +57,7 @@ pub(crate) fn preliminary(inputs: &Inputs<'_>) -> Preliminary {
         runner_version: inputs.host.version.clone(),
         runner_revision: inputs.host.revision.clone(),
         executable_arch: inputs.host.executable_arch.clone(),
-        secrets: Vec::new(),
+        secrets: inputs.secrets.to_vec(),
         network_name: flags
             .is_on(FeatureFlag::NetworkPerBuild)
             .then(|| network_name(inputs)),
@@ -118,7 +118,12 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
         .chain(settings.problems.iter().cloned())
         .chain(problems)
         .chain(timeouts.warnings.iter().cloned())
-        .chain(refusal::ignored(&payload, &settings, &flags))
+        .chain(refusal::ignored(
+            &payload,
+            &settings,
+            &flags,
+            inputs.sources,
+        ))
     {
         if !warnings.contains(&warning) {
             warnings.push(warning);

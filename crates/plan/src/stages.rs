@@ -1,6 +1,6 @@
 //! Stages of a job in order, and what each does (job-lifecycle §1.2).
 
-use gantry_job::{GitStrategy, Stage, payload::Step};
+use gantry_job::{FeatureFlag, GitStrategy, Stage, payload::Step};
 
 use crate::{
     Inputs, PlannedStage, ScriptWork, Sources, StageWork, artifacts,
@@ -19,8 +19,18 @@ pub(crate) fn need_helper(inputs: &Inputs<'_>, resolved: &Resolved, project_is_k
         Sources::Git => resolved.settings.git_strategy.uses_repository() || project_is_kept,
     };
     sources
+        || gives_to_image_user(inputs, resolved)
         || before_scripts(inputs, resolved).next().is_some()
         || after_scripts(inputs, resolved).next().is_some()
+}
+
+/// Whether the files of the job become those of the build image's user (docker-executor §7.4). In a local run they are nobody's:
+/// every user may write to them, and the working tree has its own modes.
+pub(crate) fn gives_to_image_user(inputs: &Inputs<'_>, resolved: &Resolved) -> bool {
+    inputs.sources == Sources::Git
+        && resolved
+            .flags
+            .is_on(FeatureFlag::DisableUmaskForDockerExecutor)
 }
 
 /// What the helper fetches once the sources are there.

@@ -57,6 +57,10 @@ pub struct Plan {
     /// Lines of the log before the first script: of the policy that made the job.
     #[serde(default)]
     pub policy: Vec<String>,
+    /// What the helper makes has the helper's own umask and is given to the user of the build image
+    /// (`FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR`).
+    #[serde(default)]
+    pub give_to_image_user: bool,
     /// Image to show in `Using helper image:  …  (overridden, default would be  … )`: the default's name, when it is overridden.
     pub helper_overrides: Option<String>,
     /// Cancel by stopping the container instead of signalling its processes (`FF_USE_NATIVE_CONTAINER_STOP`).

@@ -201,7 +201,7 @@ proptest! {
     ) {
         let (host, engine, tls) = (host(), engine(podman), TlsFiles::default());
         let numbers = Numbers { concurrent: numbers[0], concurrent_project: numbers[1] };
-        let log = log_plan(&payload, &runner, &host, numbers);
+        let log = log_plan(&payload, &runner, &host, numbers, &[]);
         prop_assert!(log.header.len() >= 2);
         refusal(&payload, |_| false);
         job_url(&payload);
@@ -215,6 +215,7 @@ proptest! {
             tls: &tls,
             correlation_id: None,
             sources: if local { Sources::WorkingTree } else { Sources::Git },
+            secrets: &[],
         };
         let Ok(plan) = plan(&inputs) else { return Ok(()) };
 

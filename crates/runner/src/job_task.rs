@@ -10,7 +10,7 @@ use gantry_gitlab::{
     Coordinator, JobCalls, JobCredentials, JobUpdate, ReceivedJob, ServerWish, TraceUpload,
     UpdateAnswer, UploadSettings, Verdict as FinalState,
 };
-use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags};
+use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, Masks, Variable};
 use gantry_journal::{JobFolder, Journal, JournalError};
 use gantry_plan::{Inputs, LogPlan, Plan, Sources};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceError, TraceOptions};
@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod end;
+mod secrets;
 
 use end::{
     REMOVE_PAUSE, deliver_in_slot, drop_job, final_state, log_end, note_delivered, remove_folder,
@@ -53,8 +54,10 @@ struct OpenJob {
     folder: JobFolder,
     journal: Journal<Record>,
     trace: JobTrace,
-    /// Without plan and origin, which are beside it: copies of it go to the executor and must be small.
+    /// Without plan, secrets and origin, which are beside it: copies of it go to the executor and must be small.
     progress: Progress,
+    /// As variables; `None` until they are resolved.
+    secrets: Option<Vec<Variable>>,
     plan: Option<Arc<Plan>>,
     log: LogPlan,
     listed: Listed,
@@ -256,7 +259,7 @@ async fn create(
 ) -> Result<OpenJob, OpenError> {
     let numbers = claim.numbers.get();
     let origin = Origin::of(received, runner, numbers)?;
-    let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers);
+    let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers, &[]);
     let folder = shared.state.create_job(listed.key())?;
     let (journal, record, trace) =
         match write_down(&folder, &origin, &log, received.job.timeout()).await {
@@ -285,6 +288,7 @@ async fn create(
         journal,
         trace,
         progress,
+        secrets: None,
         plan: None,
         log,
         listed,
@@ -324,13 +328,17 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
     let Some(accepted) = &progress.accepted else {
         return Err(OpenError::NotAccepted);
     };
-    let log = accepted.log.clone();
+    let mut log = accepted.log.clone();
     let accepted_ms = accepted.accepted_ms;
     let origin = Origin::from_journal(&accepted.origin)?;
     forget_origin(&mut progress);
     let plan = progress.plan.take().map(Arc::new);
+    let secrets = progress.secrets.take();
     let runner = origin.runner()?;
     let listed = shared.jobs.add(&folder.key());
+    if let Some(secrets) = &secrets {
+        log.masks.clone_from(&secrets.masks);
+    }
     let (trace, opened) = JobTrace::open(folder.path(), trace_options(&log))?;
     if opened.records_lost > 0 {
         warn!(
@@ -374,6 +382,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         journal,
         trace,
         progress,
+        secrets: secrets.map(|secrets| secrets.variables),
         plan,
         log,
         listed,
@@ -513,10 +522,24 @@ async fn run(
         open.trace
             .line_once(&format!("header{number}"), Level::Print, line);
     }
+    if open.plan.is_none()
+        && let Some(cause) = refusal(shared, open)
+    {
+        return conclude(&open.journal, &open.trace, Some(cause)).await;
+    }
+    if let Err(cause) = secrets::resolve(shared, open, &wish).await? {
+        return conclude(&open.journal, &open.trace, Some(cause)).await;
+    }
     match prepare_job(shared, open).await? {
         Ok(job) => job.run(wish).await,
         Err(cause) => conclude(&open.journal, &open.trace, Some(cause)).await,
     }
+}
+
+/// What the job asks for in vain.
+fn refusal(shared: &Shared, open: &OpenJob) -> Option<Cause> {
+    let ignore = shared.config.borrow().gantry.ignore_unsupported.clone();
+    gantry_plan::refusal(&open.origin.payload, |keyword| ignore.allows(keyword))
 }
 
 /// The job as the executor takes it, or why it cannot be started.
@@ -524,13 +547,6 @@ async fn prepare_job(
     shared: &Shared,
     open: &mut OpenJob,
 ) -> Result<Result<Job, Cause>, ExecutorError> {
-    let ignore = shared.config.borrow().gantry.ignore_unsupported.clone();
-    if open.plan.is_none()
-        && let Some(cause) =
-            gantry_plan::refusal(&open.origin.payload, |keyword| ignore.allows(keyword))
-    {
-        return Ok(Err(cause));
-    }
     let settings = EngineSettings::of(&open.runner.docker);
     let access = match shared.engines.get(&settings).await {
         Ok(access) => access,
@@ -557,6 +573,7 @@ async fn prepare_job(
                 tls: &tls,
                 correlation_id: Some(&open.origin.correlation_id),
                 sources: Sources::Git,
+                secrets: open.secrets.as_deref().unwrap_or(&[]),
             };
             match gantry_plan::plan(&inputs) {
                 Ok(plan) => {
@@ -566,6 +583,7 @@ async fn prepare_job(
                         unreachable!("it was just made")
                     };
                     let plan = Arc::new(*plan);
+                    log_images(open, &plan);
                     open.observed.tell(Happened::Planned(&plan));
                     open.plan = Some(Arc::clone(&plan));
                     plan
@@ -575,6 +593,37 @@ async fn prepare_job(
         }
     };
     Ok(Ok(executor_job(shared, open, plan, access)))
+}
+
+/// `FF_LOG_IMAGES_CONFIGURED_FOR_JOB`: the images that the job itself names, in the process log (docker-executor §3.8).
+fn log_images(open: &OpenJob, plan: &Plan) {
+    if !plan
+        .script
+        .flags
+        .is_on(FeatureFlag::LogImagesConfiguredForJob)
+    {
+        return;
+    }
+    let payload = &open.origin.payload;
+    let job = payload.id;
+    let tell = |message: &str, image: &gantry_plan::PlannedImage| {
+        let image_name = open.log.masks.hide(&image.reference);
+        match &image.platform {
+            Some(image_platform) => info!(job, image_name, image_platform, "{message}"),
+            None => info!(job, image_name, "{message}"),
+        }
+    };
+    if payload
+        .image
+        .as_ref()
+        .is_some_and(|image| !image.name.is_empty())
+    {
+        tell("Image configured for job", &plan.build.image);
+    }
+    // Services of the configuration come after those of the job.
+    for service in plan.services.iter().take(payload.services.len()) {
+        tell("Service image configured for job", &service.container.image);
+    }
 }
 
 fn executor_job(
@@ -678,14 +727,16 @@ fn forget(open: &OpenJob) {
     }
 }
 
+fn phrases(masks: &Masks) -> impl Iterator<Item = Phrase> {
+    masks
+        .phrases
+        .iter()
+        .map(|phrase| Phrase::secret(phrase.as_bytes()))
+}
+
 fn trace_options(log: &LogPlan) -> TraceOptions {
     TraceOptions {
-        phrases: log
-            .masks
-            .phrases
-            .iter()
-            .map(|phrase| Phrase::secret(phrase.as_bytes()))
-            .collect(),
+        phrases: phrases(&log.masks).collect(),
         token_prefixes: log.masks.token_prefixes.clone(),
         timestamps: log.timestamps,
         sections: log.sections,

@@ -14,6 +14,7 @@
 //! | `neighbours` | numbers that jobs of other runners hold |
 //! | `rotation` | new tokens before the old ones end |
 //! | `limits` | the end of a service that is not for ever |
+//! | `caches`, `secret_clients` | clients of remote caches and of servers of secrets |
 //! | `connection` | a server's connection, for an operator's commands |
 //! | `sweep` | leftovers of dead processes |
 //! | `observe` | metrics, status, and who is answered what |
@@ -32,6 +33,7 @@ mod phase;
 mod poll;
 mod refuse;
 mod rotation;
+mod secret_clients;
 mod service;
 mod shared;
 mod slots;

@@ -158,6 +158,7 @@ async fn serve(options: Options) -> Exit {
         phase,
         engines: Engines::new(engines, state_id),
         caches: crate::caches::Caches::default(),
+        secret_clients: crate::secret_clients::SecretClients::default(),
         state,
         environment,
         coordinators: Coordinators::new(product.clone(), calls),

@@ -20,6 +20,7 @@ use crate::{
     connection::{connection, runner_info},
     engines::Engines,
     observe::Observer,
+    secret_clients::SecretClients,
     slots::{NumberTable, Slots, TakenNumbers},
 };
 
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) state: StateFolder,
     pub(crate) engines: Engines,
     pub(crate) caches: Caches,
+    pub(crate) secret_clients: SecretClients,
     pub(crate) environment: Environment,
     pub(crate) coordinators: Coordinators,
     pub(crate) product: Product,

@@ -5,6 +5,7 @@
 //!   tells it to ([`Fault`]).
 //! * [`JobBuilder`]: complete job payloads.
 //! * [`GitHttp`]: bare repositories over HTTP with a password, and a builder for small ones.
+//! * [`FakeVault`]: a server of secrets.
 //! * [`TestCa`]: certificates for servers and clients.
 //!
 //! Nothing in here shares types with the code under test: payloads are JSON, answers are bytes. What a test reads here is
@@ -17,6 +18,7 @@ pub mod git;
 pub mod gitlab;
 mod http;
 mod job_builder;
+mod vault;
 
 pub use certificates::{Identity, TestCa};
 pub use git::{GitHttp, Repository, RepositoryBuilder};
@@ -25,3 +27,4 @@ pub use gitlab::{
     RecordedUpdate, ServerJobState, StoredArtifact,
 };
 pub use job_builder::{JobBuilder, ServiceBuilder};
+pub use vault::{FakeVault, VaultRequest};

@@ -118,6 +118,11 @@ fn request() -> impl Strategy<Value = StageRequest> {
         Just(StageRequest::DownloadArtifacts(Box::default())),
         Just(StageRequest::UploadArtifacts(Box::default())),
         Just(StageRequest::ClearWorktree(Default::default())),
+        Just(StageRequest::ChangeOwner(Box::new(ChangeOwnerRequest {
+            paths: vec!["/builds/g/p".into(), "/builds/g/p.tmp".into()],
+            uid: 1000,
+            gid: 100,
+        }))),
         Just(StageRequest::Cleanup(Box::default())),
         (".*", any::<u32>(), vec(variable, 0..5)).prop_map(|(sha, depth, variables)| {
             let sources = SourcesRequest {

@@ -123,9 +123,10 @@ impl Bench {
             tls: &TlsFiles::default(),
             correlation_id: None,
             sources: setup.sources,
+            secrets: &[],
         };
         let plan = Arc::new(gantry_plan::plan(&inputs).unwrap());
-        let log = gantry_plan::log_plan(&setup.payload, &setup.runner, &host, inputs.numbers);
+        let log = gantry_plan::log_plan(&setup.payload, &setup.runner, &host, inputs.numbers, &[]);
         let world = World {
             engine: engine.clone(),
             server: Server(Arc::new(Mutex::new((Wish::Run, None)))),

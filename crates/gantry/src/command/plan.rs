@@ -6,7 +6,7 @@ use std::{
 
 use gantry_config::RunnerConfig;
 use gantry_container::{EngineFacts, EngineFlavor};
-use gantry_job::{Cause, JobPayload};
+use gantry_job::{Cause, JobPayload, SecretRequests};
 use gantry_plan::{HostFacts, Inputs, Numbers, Sources, render};
 
 use crate::{cli::OutputFormat, error::CliError, host};
@@ -73,6 +73,8 @@ fn print(
     facts: &HostFacts,
 ) -> Result<ExitCode, CliError> {
     let tls = gantry_job::TlsFiles::default();
+    // Nobody is asked for secrets: a plan shows no values anyway.
+    let secrets = SecretRequests::placeholders(payload);
     let inputs = Inputs {
         payload,
         runner,
@@ -83,8 +85,9 @@ fn print(
         tls: &tls,
         correlation_id: None,
         sources: Sources::Git,
+        secrets: &secrets,
     };
-    let log = gantry_plan::log_plan(payload, runner, facts, inputs.numbers);
+    let log = gantry_plan::log_plan(payload, runner, facts, inputs.numbers, &secrets);
     let plan = gantry_plan::plan(&inputs).map_err(|cause| would_fail(&cause))?;
     let text = match args.format {
         OutputFormat::Text => render::text(&plan, &log.masks),

@@ -9,6 +9,7 @@ use crate::harness::{BUSYBOX, Config, Host, JobLog, gate, job, until};
 mod endings;
 mod images;
 mod networks;
+mod ownership;
 mod volumes;
 
 /// Runs one job on a host of its own; `None` without an engine.

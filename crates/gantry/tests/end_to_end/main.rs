@@ -14,6 +14,7 @@ mod engine;
 mod harness;
 mod observability;
 mod protocol;
+mod secrets;
 mod signals;
 mod sources;
 mod stopping;

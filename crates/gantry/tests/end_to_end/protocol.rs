@@ -14,6 +14,7 @@ mod log_form;
 mod payloads;
 mod scheduling;
 mod values;
+mod whole;
 
 /// Numbered lines, slow enough that several patches are needed where the server asks for one a second.
 fn numbered(lines: usize) -> JobBuilder {

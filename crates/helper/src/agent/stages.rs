@@ -12,7 +12,7 @@ use gantry_agent::{EntryResult, StageRequest, StageState};
 
 use super::{Shared, pump, spool::Spool};
 use crate::{
-    cleanup, sources,
+    cleanup, owner, sources,
     stage::{Control, Stage, StageError},
     stage_child,
 };
@@ -180,6 +180,7 @@ fn perform(stage: &mut Stage, request: &StageRequest) -> Result<(), StageError> 
         StageRequest::Sources(request) => sources::run(stage, request),
         StageRequest::ClearWorktree(request) => cleanup::clear_worktree(stage, request),
         StageRequest::Cleanup(request) => cleanup::run(stage, request),
+        StageRequest::ChangeOwner(request) => owner::change(request),
         StageRequest::RestoreCache(_)
         | StageRequest::ArchiveCache(_)
         | StageRequest::DownloadArtifacts(_)

@@ -28,6 +28,8 @@ const BUSY_TRIES: u32 = 6;
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Bytes of an answer's body that are shown with `CI_DEBUG_TRACE`.
+const DUMPED_BODY: u64 = 512;
 /// Pieces of 256 KiB between the packer and the connection.
 const QUEUE: usize = 16;
 
@@ -304,7 +306,10 @@ fn reply(
         Err(PackError::Sink(_)) | Ok(_) => {}
         Err(error) => return Err(Failure::Final(error.to_string())),
     }
-    let answer = answer.map_err(|error| Failure::Temporary(error.to_string()))?;
+    let mut answer = answer.map_err(|error| Failure::Temporary(error.to_string()))?;
+    if debug_trace() {
+        dump(&mut answer);
+    }
     let token = request.token.expose();
     let what = match entry.artifact_type.as_str() {
         "" => "archive",
@@ -377,6 +382,39 @@ fn reply(
                 format!("received: {text} ({message})")
             }))
         }
+    }
+}
+
+/// `CI_DEBUG_TRACE`, in the forms that GitLab Runner takes.
+fn debug_trace() -> bool {
+    let value = variable("CI_DEBUG_TRACE").unwrap_or_default();
+    ["1", "t", "T", "true", "TRUE", "True"].contains(&value.as_str())
+}
+
+/// What the coordinator answered, for whoever looks for the reason (coordinator-api §10): headers, and the beginning of the body.
+fn dump(answer: &mut crate::http::Answer) {
+    log::info(&format!("Response: {}", answer.status_text()));
+    let headers: Vec<_> = answer
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let value = match name.as_str() {
+                // A login is nobody's business.
+                "set-cookie" | "authorization" | "www-authenticate" => "[MASKED]".into(),
+                _ => String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            };
+            format!("Response header: {name}: {}", shown(&value))
+        })
+        .collect();
+    for header in headers {
+        log::info(&header);
+    }
+    let body = answer.beginning(DUMPED_BODY);
+    if !body.is_empty() {
+        log::info(&format!(
+            "Response body: {}",
+            shown(&String::from_utf8_lossy(body))
+        ));
     }
 }
 

@@ -415,6 +415,43 @@ fn downloads_that_fail_say_why_and_the_other_dependencies_are_still_fetched() {
 }
 
 #[test]
+fn a_debugged_job_shows_what_the_coordinator_answered() {
+    for (value, shown) in [("true", true), ("1", true), ("false", false), ("", false)] {
+        let mut job = Job::new();
+        job.write("file", "content");
+        let body = format!(r#"{{"message":"{}"}}"#, "no ".repeat(1000));
+        let store = Store::start(move |_, _| Reply {
+            headers: vec![
+                ("X-Of-The-Server", "yes".into()),
+                ("Set-Cookie", "login=1".into()),
+            ],
+            ..Reply::status(403).body(body.as_str())
+        });
+        let mut request = UploadArtifactsRequest {
+            entries: vec![entry("file")],
+            ..job.request(&store)
+        };
+        request.variables.push(Variable {
+            key: "CI_DEBUG_TRACE".into(),
+            value: value.into(),
+        });
+        let log = job.upload_with(request).failed(1).err();
+        assert_eq!(
+            log.contains("Response header: x-of-the-server: yes"),
+            shown,
+            "{value}: {log}"
+        );
+        assert_eq!(
+            log.contains("Response body: {\"message\":\"no no"),
+            shown,
+            "{value}: {log}"
+        );
+        assert!(!log.contains("login=1"), "{log}");
+        assert!(log.contains("403 Forbidden"), "{log}");
+    }
+}
+
+#[test]
 fn provenance_goes_into_a_zip_and_a_second_upload_is_the_same() {
     let mut job = Job::new();
     job.write("a", "x");

@@ -82,6 +82,10 @@ fn all() -> Vec<Cause> {
         CrashedThreeTimes,
         Internal { message: text() },
         ScriptNotRead { image: image() },
+        Secret {
+            fault: SecretFault::Refused,
+            message: text(),
+        },
     ]
 }
 
@@ -118,6 +122,7 @@ fn listed(cause: &Cause) -> usize {
         CrashedThreeTimes => 26,
         Internal { .. } => 27,
         ScriptNotRead { .. } => 28,
+        Secret { .. } => 29,
     }
 }
 

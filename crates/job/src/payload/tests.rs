@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// The complete example of coordinator-api §5.
+/// The complete example of coordinator-api §5, with a secret.
 const EXAMPLE: &str = include_str!("tests/example.json");
 
 fn read(value: &Value) -> Result<JobPayload, PayloadError> {
@@ -243,6 +243,51 @@ fn wrong_type_names_path_and_kind(
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_wrong_type_at_any_place_is_told_with_the_place() {
+    // What is not ours to read: values of any type, and fields that no runner reads.
+    let any = [
+        "/inputs/0/value/content",
+        "/runner_info/runner_session_url",
+        "/features/tracing",
+        "/secrets/DB_PASSWORD/vault/server/auth/data/",
+    ];
+    let example: Value = serde_json::from_str(EXAMPLE).unwrap();
+    let mut checked = 0;
+    for (wrong, fits) in [
+        (json!({"a-key": 1}), Value::is_object as fn(&Value) -> bool),
+        (json!(5.5), Value::is_number),
+    ] {
+        for (pointer, variant) in replaced_everywhere(&example, &wrong) {
+            let before = example.pointer(&pointer).unwrap();
+            // A null says nothing of its type.
+            if any.iter().any(|place| pointer.starts_with(place))
+                || fits(before)
+                || before.is_null()
+            {
+                continue;
+            }
+            let error = read(&variant).expect_err(&pointer).to_string();
+            // Inputs are read as a whole, and say which one is wrong.
+            let place = match pointer.strip_prefix("/inputs/0") {
+                Some(_) => "inputs[0]".to_owned(),
+                None => pointer[1..]
+                    .split('/')
+                    .map(|part| match part.parse::<usize>() {
+                        Ok(index) => format!("[{index}]"),
+                        Err(_) => format!(".{part}"),
+                    })
+                    .collect::<String>()
+                    .trim_start_matches('.')
+                    .to_owned(),
+            };
+            assert!(error.contains(&place), "{pointer} with {wrong}: {error}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 250, "only {checked} places");
 }
 
 #[rstest]

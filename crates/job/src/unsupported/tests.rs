@@ -12,7 +12,10 @@ fn found(payload: &Value) -> Vec<String> {
 }
 
 #[rstest]
-#[case(json!({"secrets": {"DB": {"vault": {}}}}), "`secrets` (secret \"DB\")")]
+#[case(json!({"secrets": {"DB": {"gcp_secret_manager": {}}}}), "`secrets` (secret \"DB\" of gcp_secret_manager)")]
+#[case(json!({"secrets": {"DB": {"azure_key_vault": {"name": "n"}}}}), "`secrets` (secret \"DB\" of azure_key_vault)")]
+#[case(json!({"secrets": {"DB": {"aws_secrets_manager": {"secret_id": "n"}}}}), "`secrets` (secret \"DB\" of aws_secrets_manager)")]
+#[case(json!({"secrets": {"DB": {"gitlab_secrets_manager": {"path": "n"}}}}), "`secrets` (secret \"DB\" of gitlab_secrets_manager)")]
 #[case(json!({"run": "[{}]"}), "`run`")]
 #[case(json!({"suspend_options": {"suspend_on_failure": true}}), "`suspend_options`")]
 #[case(
@@ -33,6 +36,8 @@ fn keyword_is_named_with_its_place(#[case] payload: Value, #[case] text: &str) {
     "dependencies": [{"name": "b", "artifacts_file": {"filename": "a.zip"}}]}))]
 #[case::inputs(json!({"inputs": [{"key": "suite", "value": {"type": "string", "content": "x"}}]}))]
 #[case::hook(json!({"hooks": [{"name": "pre_get_sources_script", "script": ["x"]}]}))]
+#[case::vault(json!({"secrets": {"DB": {"vault": {"path": "p"}}}}))]
+#[case::a_secret_of_nobody(json!({"secrets": {"DB": {"of_tomorrow": {}}, "NONE": null}}))]
 #[case::empty_run(json!({"run": ""}))]
 #[case::submodules(json!({"variables": [{"key": "GIT_SUBMODULE_STRATEGY", "value": "recursive"}]}))]
 #[case::service_debugging(json!({"variables": [{"key": "CI_DEBUG_SERVICES", "value": "true"}]}))]

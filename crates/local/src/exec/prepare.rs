@@ -92,7 +92,7 @@ impl Preparation<'_> {
             timestamps: false,
             // For the output, which tells by them what the runner says from what the scripts do.
             sections: true,
-            ..gantry_plan::log_plan(&payload, &runner, &self.host, numbers)
+            ..gantry_plan::log_plan(&payload, &runner, &self.host, numbers, &[])
         };
         let with_tree = wants_sources(&payload);
         let plan = gantry_plan::plan(&Inputs {
@@ -109,6 +109,7 @@ impl Preparation<'_> {
             } else {
                 Sources::Git
             },
+            secrets: &[],
         })
         .map_err(|cause| cause.message())?;
         Ok(PlannedJob {

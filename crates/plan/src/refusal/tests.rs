@@ -1,4 +1,4 @@
-use gantry_job::payload::SecretSource;
+use gantry_job::payload::{Opaque, SecretSource};
 use rstest::rstest;
 
 use super::*;
@@ -10,7 +10,11 @@ fn message(fixture: &Fixture, ignores: &[&str]) -> Option<String> {
 
 fn demanding() -> Fixture {
     Fixture::new().with(|it| {
-        let secret = ("DB".to_owned(), SecretSource::default());
+        let source = SecretSource {
+            gcp_secret_manager: Opaque(serde_json::json!({"name": "db"})),
+            ..SecretSource::default()
+        };
+        let secret = ("DB".to_owned(), source);
         it.payload.secrets = [secret].into();
         it.payload.run = Some("[{}]".to_owned());
         it.payload.suspend_options.suspend_on_success = true;
@@ -26,7 +30,7 @@ fn a_job_that_asks_for_nothing_new_may_run() {
 fn what_cannot_be_done_is_named_with_place_and_setting() {
     assert_eq!(
         message(&demanding(), &[]).unwrap(),
-        "this version of Gantry does not do `secrets` (secret \"DB\"), `run`, `suspend_options`; remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
+        "this version of Gantry does not do `secrets` (secret \"DB\" of gcp_secret_manager), `run`, `suspend_options`; remove what needs it, send the job to another runner, or set `ignore_unsupported` in [gantry] to run without"
     );
 }
 
@@ -69,7 +73,7 @@ fn unknown_options_of_an_image_are_refused_whatever_the_config_ignores() {
 #[test]
 fn what_is_ignored_is_said_in_the_log_once() {
     let expected = [
-        "`secrets` (secret \"DB\")",
+        "`secrets` (secret \"DB\" of gcp_secret_manager)",
         "`run`",
         "`suspend_options`",
     ]
@@ -104,13 +108,30 @@ fn logs_of_services_are_asked_for_in_vain_and_that_is_said(
 }
 
 #[rstest]
-#[case::umask(
-    "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR",
-    "fetch",
-    Some("not done in this version of Gantry, sources can be written to by every user")
-)]
+#[case::umask("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", "fetch", None)]
 #[case::native_clone("FF_USE_GIT_NATIVE_CLONE", "clone", None)]
 #[case::without_difference("FF_TEST_FEATURE", "fetch", None)]
+#[case::of_another_executor("FF_PRINT_POD_EVENTS", "fetch", None)]
+#[case::steps(
+    "FF_CONCRETE",
+    "fetch",
+    Some("has no effect in Gantry: scripts run in a shell")
+)]
+#[case::migration(
+    "FF_SCRIPT_TO_STEP_MIGRATION",
+    "fetch",
+    Some("has no effect in Gantry: scripts run in a shell")
+)]
+#[case::router(
+    "FF_USE_JOB_ROUTER",
+    "fetch",
+    Some("has no effect in Gantry: jobs are asked for at the server itself")
+)]
+#[case::old_s3(
+    "FF_USE_LEGACY_S3_CACHE_ADAPTER",
+    "fetch",
+    Some("has no effect in Gantry: there is one way to reach S3")
+)]
 fn a_flag_whose_lack_jobs_can_see_is_said(
     #[case] flag: &str,
     #[case] strategy: &str,
@@ -139,4 +160,43 @@ fn a_local_run_has_its_submodules_as_they_are(#[case] strategy: &str) {
             .iter()
             .any(|warning| warning.contains("runs without"))
     );
+}
+
+#[test]
+fn the_umask_flag_is_said_to_mean_nothing_in_a_local_run_alone() {
+    let flag = "FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR";
+    let fixture = Fixture::new().flag(flag, true);
+    let plan = fixture.plan();
+    assert!(plan.give_to_image_user && plan.warnings.is_empty());
+    let local = fixture
+        .with(|it| it.sources = crate::Sources::WorkingTree)
+        .plan();
+    assert!(!local.give_to_image_user);
+    assert_eq!(
+        local.warnings,
+        [format!(
+            "{flag}: has no effect in Gantry: a local run leaves the modes of the working tree as they are"
+        )]
+    );
+}
+
+#[test]
+fn a_default_that_was_switched_off_in_vain_is_said() {
+    let plan = Fixture::new().flag("FF_USE_FASTZIP", false).plan();
+    assert_eq!(
+        plan.warnings,
+        [
+            "FF_USE_FASTZIP: has no effect in Gantry: archives are made in parallel in the same format"
+        ]
+    );
+}
+
+#[test]
+fn files_that_are_given_away_need_the_helper_also_where_nothing_is_fetched() {
+    let fixture = Fixture::new().variable("GIT_STRATEGY", "none");
+    assert!(fixture.plan().helper.is_none());
+    let plan = fixture
+        .flag("FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR", true)
+        .plan();
+    assert!(plan.helper.is_some());
 }

@@ -142,7 +142,7 @@ pub(super) fn log_end(open: &OpenJob, verdict: &Verdict) {
                 failure_reason,
                 exit_code,
                 "Job failed: {}",
-                cause.message()
+                open.log.masks.hide(&cause.message())
             );
         }
     }

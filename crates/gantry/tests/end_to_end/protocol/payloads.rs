@@ -4,7 +4,7 @@ use super::*;
 
 #[rstest]
 #[case::steps("/run", json!("[]"), "`run`")]
-#[case::secrets("/secrets", json!({"PASSWORD": {"vault": {}}}), "`secrets`")]
+#[case::secrets("/secrets", json!({"PASSWORD": {"gcp_secret_manager": {"name": "db"}}}), "`secrets`")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_done_yet_is_refused_by_name_and_may_be_ignored(
     #[case] place: &str,
