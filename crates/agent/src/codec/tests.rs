@@ -2,10 +2,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    ArchiveCacheEntry, ArchiveCacheRequest, ArtifactEntry, Dependency, DownloadArtifactsRequest,
-    EntryOutcome, EntryResult, Header, Hello, Offsets, RemoteSource, RestoreCacheRequest,
-    RestoreCandidate, RestoreEntry, Run, Selection, SignedUrl, SourcesRequest, StageRequest,
-    StageState, Stream, UploadArtifactsRequest, Variable, Welcome,
+    ArchiveCacheEntry, ArchiveCacheRequest, ArtifactEntry, ChangeOwnerRequest, Dependency,
+    DownloadArtifactsRequest, EntryOutcome, EntryResult, Header, Hello, Offsets, RemoteSource,
+    RestoreCacheRequest, RestoreCandidate, RestoreEntry, Run, Selection, SignedUrl, SourcesRequest,
+    StageRequest, StageState, Stream, UploadArtifactsRequest, Variable, Welcome,
 };
 
 fn stream() -> impl Strategy<Value = Stream> {
