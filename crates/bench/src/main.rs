@@ -46,7 +46,7 @@ impl Arguments {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut commands = vec![arguments.runner.clone()];

@@ -131,6 +131,12 @@ impl HttpEngine {
         self.note(answer)
     }
 
+    /// As [`Self::ask`], for what makes or starts something.
+    async fn ask_in_turn(&self, call: Call) -> Result<Answer, EngineError> {
+        let answer = self.client().ask_in_turn(call).await;
+        self.note(answer)
+    }
+
     /// An engine that was away may come back as another: negotiate anew.
     fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         if let Err(EngineError::Unreachable { .. }) = &result {

@@ -399,7 +399,7 @@ fn build(base: &Url, tls: &TlsSetup) -> Result<reqwest::Client, ClientError> {
         .connect_timeout(DIAL)
         .timeout(WHOLE_CALL)
         .pool_idle_timeout(IDLE_CONNECTION)
-        .pool_max_idle_per_host(8)
+        .pool_max_idle_per_host(4)
         .tcp_nodelay(true)
         // A held poll on a dead connection would otherwise be waited for until the header timeout.
         .tcp_keepalive(Duration::from_secs(30))

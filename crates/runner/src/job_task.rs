@@ -45,10 +45,10 @@ pub(crate) struct Claim {
     pub(crate) numbers: TakenNumbers,
 }
 
-/// A job with its folder open.
+/// A job with its folder open. It is boxed: the futures that pass it on hold a pointer each instead of five kilobytes.
 struct OpenJob {
     origin: Origin,
-    runner: RunnerConfig,
+    runner: Arc<RunnerConfig>,
     credentials: JobCredentials,
     coordinator: Coordinator,
     folder: JobFolder,
@@ -124,7 +124,7 @@ pub(crate) async fn accept(
         counted: Some(counted),
         numbers,
     };
-    let open = match create(&shared, &runner, &coordinator, &received, &claim, listed).await {
+    let open = match create(&shared, &runner, &coordinator, received, &claim, listed).await {
         Ok(open) => open,
         Err(error) if error.is_no_space() => {
             // What is not confirmed goes back to the queue, as for a runner that died here.
@@ -166,7 +166,7 @@ pub(crate) async fn accept(
 
 /// A job that an earlier process left, with all that it owns: listed, its slot and its numbers taken.
 pub(crate) struct Found {
-    open: OpenJob,
+    open: Box<OpenJob>,
     claim: Claim,
 }
 
@@ -251,38 +251,39 @@ pub(crate) async fn take_up(shared: Arc<Shared>, found: Found) {
 
 async fn create(
     shared: &Shared,
-    runner: &RunnerConfig,
+    runner: &Arc<RunnerConfig>,
     coordinator: &Coordinator,
-    received: &ReceivedJob,
+    received: ReceivedJob,
     claim: &Claim,
     listed: Listed,
-) -> Result<OpenJob, OpenError> {
+) -> Result<Box<OpenJob>, OpenError> {
     let numbers = claim.numbers.get();
-    let origin = Origin::of(received, runner, numbers)?;
-    let log = gantry_plan::log_plan(&received.job, runner, &shared.host, numbers, &[]);
+    let mut origin = Origin::of(received, runner, numbers)?;
+    let log = gantry_plan::log_plan(&origin.payload, runner, &shared.host, numbers, &[]);
     let folder = shared.state.create_job(listed.key())?;
     let (journal, record, trace) =
-        match write_down(&folder, &origin, &log, received.job.timeout()).await {
+        match write_down(&folder, &origin, &log, origin.payload.timeout()).await {
             Ok(written) => written,
             Err(error) => {
                 // Half a folder must not be taken for a job of this process by the next one.
                 if let Err(error) = folder.remove() {
-                    warn!(job = received.job.id, %error, "the job's folder cannot be removed");
+                    warn!(job = origin.payload.id, %error, "the job's folder cannot be removed");
                 }
                 return Err(error);
             }
         };
+    origin.forget_runner();
     let waited = claim.slot.as_ref().map(Slot::waited).unwrap_or_default();
     let place = folder.path().to_owned();
-    let facts = JobFacts::of(&received.job, runner, unix_ms(), waited, place);
+    let facts = JobFacts::of(&origin.payload, runner, unix_ms(), waited, place);
     let observed = shared.observer.job(facts);
     observed.tell(Happened::Taken);
     let mut progress = Progress::of([record]);
     forget_origin(&mut progress);
-    Ok(OpenJob {
-        credentials: JobCredentials::of(&received.job, shared.info(runner)),
+    Ok(Box::new(OpenJob {
+        credentials: JobCredentials::of(&origin.payload, shared.info(runner)),
         coordinator: coordinator.clone(),
-        runner: origin.runner()?,
+        runner: Arc::clone(runner),
         origin,
         folder,
         journal,
@@ -294,7 +295,7 @@ async fn create(
         listed,
         observed,
         started: std::time::Instant::now(),
-    })
+    }))
 }
 
 /// The job's first record, on the disk, and its log.
@@ -318,7 +319,10 @@ async fn write_down(
     Ok((journal, record, trace))
 }
 
-async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, Claim)>, OpenError> {
+async fn reopen(
+    shared: &Shared,
+    folder: JobFolder,
+) -> Result<Option<(Box<OpenJob>, Claim)>, OpenError> {
     let (journal, records) = folder.journal::<Record>()?;
     if records.is_empty() {
         // The process died before the acceptance was written; the server has taken the job back.
@@ -330,11 +334,11 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
     };
     let mut log = accepted.log.clone();
     let accepted_ms = accepted.accepted_ms;
-    let origin = Origin::from_journal(&accepted.origin)?;
+    let mut origin = Origin::from_journal(&accepted.origin)?;
     forget_origin(&mut progress);
     let plan = progress.plan.take().map(Arc::new);
     let secrets = progress.secrets.take();
-    let runner = origin.runner()?;
+    let runner = Arc::new(origin.take_runner()?);
     let listed = shared.jobs.add(&folder.key());
     if let Some(secrets) = &secrets {
         log.masks.clone_from(&secrets.masks);
@@ -373,7 +377,7 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         progress: &progress,
         plan: plan.as_deref(),
     });
-    let open = OpenJob {
+    let open = Box::new(OpenJob {
         credentials: JobCredentials::of(&origin.payload, shared.info(&runner)),
         coordinator,
         runner,
@@ -388,12 +392,12 @@ async fn reopen(shared: &Shared, folder: JobFolder) -> Result<Option<(OpenJob, C
         listed,
         observed,
         started: std::time::Instant::now(),
-    };
+    });
     Ok(Some((open, claim)))
 }
 
 /// Brings the job to its end, unless the process detaches from it.
-async fn work(shared: Arc<Shared>, open: OpenJob, claim: Claim) {
+async fn work(shared: Arc<Shared>, open: Box<OpenJob>, claim: Claim) {
     let journal = open.journal.clone();
     let job_id = open.origin.payload.id;
     tokio::select! {
@@ -408,7 +412,7 @@ async fn work(shared: Arc<Shared>, open: OpenJob, claim: Claim) {
 }
 
 /// Runs the job to its verdict while its log goes out, delivers the verdict, removes everything.
-async fn bring_to_its_end(shared: Arc<Shared>, mut open: OpenJob, claim: Claim) {
+async fn bring_to_its_end(shared: Arc<Shared>, mut open: Box<OpenJob>, claim: Claim) {
     let payload = &open.origin.payload;
     let job_id = payload.id;
     info!(

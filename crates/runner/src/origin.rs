@@ -33,7 +33,7 @@ pub(crate) enum OriginError {
 
 impl Origin {
     pub(crate) fn of(
-        received: &ReceivedJob,
+        received: ReceivedJob,
         runner: &RunnerConfig,
         numbers: Numbers,
     ) -> Result<Self, OriginError> {
@@ -41,13 +41,13 @@ impl Origin {
             ca_chain,
             client_certificate,
             client_key,
-        } = received.tls.clone();
+        } = received.tls;
         Ok(Self {
-            payload: received.job.clone(),
+            payload: received.job,
             runner: runner.to_journal()?,
             concurrent: numbers.concurrent,
             concurrent_project: numbers.concurrent_project,
-            correlation_id: received.correlation_id.clone(),
+            correlation_id: received.correlation_id,
             tls_ca: ca_chain.map(|pem| pem.to_string()),
             tls_certificate: client_certificate.map(|pem| pem.to_string()),
             tls_key: client_key,
@@ -64,6 +64,18 @@ impl Origin {
 
     pub(crate) fn runner(&self) -> Result<RunnerConfig, OriginError> {
         Ok(RunnerConfig::from_journal(&self.runner)?)
+    }
+
+    /// [`Self::runner`], and forgets what the journal knows of it: it need not stay in memory for the life of the job.
+    pub(crate) fn take_runner(&mut self) -> Result<RunnerConfig, OriginError> {
+        let runner = self.runner()?;
+        self.forget_runner();
+        Ok(runner)
+    }
+
+    /// For a job that is written down and has its runner entry beside this.
+    pub(crate) fn forget_runner(&mut self) {
+        self.runner = serde_json::Value::Null;
     }
 
     pub(crate) fn numbers(&self) -> Numbers {

@@ -18,6 +18,7 @@ use hyper::{
     upgrade::Upgraded,
 };
 use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
 
 use super::{
     answer::{Answer, causes, failure},
@@ -32,6 +33,13 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// Longest answer of a plain call that is read.
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
+/// Calls that make things, at the same time. More than that an engine only queues, and each queued call holds a connection
+/// with 25 kB of buffers: fifty jobs that begin together would need megabytes for it.
+const TURNS: usize = 12;
+
+/// How long a call waits for its turn: calls that hang must not hold up other jobs.
+const LONGEST_TURN: Duration = Duration::from_secs(2);
+
 /// What must run for a connection to live.
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -42,6 +50,7 @@ pub(super) struct Client {
     connector: Connector,
     base_path: String,
     pool: Arc<Pool>,
+    turns: Semaphore,
 }
 
 /// One request.
@@ -109,6 +118,7 @@ impl Client {
             connector: Connector::new(endpoint)?,
             base_path: endpoint.base_path.clone(),
             pool: Pool::new(timeouts.idle),
+            turns: Semaphore::new(TURNS),
         })
     }
 
@@ -119,6 +129,14 @@ impl Client {
             _ => self.timeouts.answer,
         };
         self.ask_within(call, limit).await
+    }
+
+    /// As [`Self::ask`] for what makes or starts something: few of them run at once.
+    pub(super) async fn ask_in_turn(&self, call: Call) -> Result<Answer, EngineError> {
+        let turn = tokio::time::timeout(LONGEST_TURN, self.turns.acquire()).await;
+        let answer = self.ask(call).await;
+        drop(turn);
+        answer
     }
 
     /// As [`Self::ask`] with a limit of its own.

@@ -38,7 +38,7 @@ impl HttpEngine {
         let call = call.await?;
         let flavor = self.session().await?.flavor;
         let answer = self
-            .ask(call.json(&CreateContainer::new(spec, flavor))?)
+            .ask_in_turn(call.json(&CreateContainer::new(spec, flavor))?)
             .await?;
         match answer.model::<Created>(&what) {
             // Podman's word for a bad specification.
@@ -78,7 +78,7 @@ impl HttpEngine {
         let call = self.call(what.clone(), Method::POST, |session| {
             session.path("/containers").segment(id).then("/start")
         });
-        self.ask(call.await?).await?.good_or(&[304], &what)
+        self.ask_in_turn(call.await?).await?.good_or(&[304], &what)
     }
 
     pub(super) async fn attach(&self, id: &str) -> Result<Attached, EngineError> {

@@ -15,7 +15,9 @@ impl HttpEngine {
         let call = self
             .call(what.clone(), Method::POST, |s| s.path("/networks/create"))
             .await?;
-        let answer = self.ask(call.json(&CreateNetwork::from(spec))?).await?;
+        let answer = self
+            .ask_in_turn(call.json(&CreateNetwork::from(spec))?)
+            .await?;
         match answer.model::<Created>(&what) {
             // Podman's names are unique, which it says with 500.
             Err(EngineError::Failed { what, message, .. })

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::client::Body;
 
 /// Connections kept for later calls.
-const POOL: usize = 8;
+const POOL: usize = 4;
 
 /// Idle connections; a reaper task lives while there are any.
 pub(super) struct Pool {

@@ -3,3 +3,4 @@
 mod answers;
 mod streams;
 mod stub;
+mod turns;

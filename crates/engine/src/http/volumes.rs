@@ -18,7 +18,9 @@ impl HttpEngine {
         let call = self
             .call(what.clone(), Method::POST, |s| s.path("/volumes/create"))
             .await?;
-        let answer = self.ask(call.json(&CreateVolume::from(spec))?).await?;
+        let answer = self
+            .ask_in_turn(call.json(&CreateVolume::from(spec))?)
+            .await?;
         match answer.model::<Volume>(&what) {
             Ok(volume) => Ok(volume.into()),
             // Podman: of two creates at once one fails, and so does one of a volume that is there (engine-mechanics §b).

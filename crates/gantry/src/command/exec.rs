@@ -124,7 +124,7 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: ExecArgs) -> Result<ExitCode
         return list(&pipeline, args.format);
     }
     let pipeline = select(&pipeline, &args.jobs)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let code = runtime.block_on(exec(args, &folder, &project, pipeline));

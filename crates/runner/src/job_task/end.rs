@@ -99,7 +99,7 @@ pub(super) async fn remove_objects(shared: &Shared, open: &OpenJob) {
 }
 
 /// Removes the folder: from now on nothing is known of the job.
-pub(super) fn remove_folder(shared: &Shared, open: OpenJob) {
+pub(super) fn remove_folder(shared: &Shared, open: Box<OpenJob>) {
     let job_id = open.origin.payload.id;
     if let Err(error) = open.folder.remove() {
         warn!(job = job_id, %error, "the job's folder cannot be removed");
@@ -114,7 +114,7 @@ pub(super) fn remove_folder(shared: &Shared, open: OpenJob) {
 }
 
 /// The server took the job away while no process looked: stop and remove, report nothing.
-pub(super) async fn drop_job(shared: &Shared, open: OpenJob, claim: Claim) {
+pub(super) async fn drop_job(shared: &Shared, open: Box<OpenJob>, claim: Claim) {
     if let Some(plan) = open.plan.clone() {
         let settings = EngineSettings::of(&open.runner.docker);
         if let Ok(access) = shared.engines.get(&settings).await {

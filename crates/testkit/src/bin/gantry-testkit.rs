@@ -78,7 +78,7 @@ struct JobSpec {
     set: BTreeMap<String, Value>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let specs = match read_jobs(&arguments.jobs) {
