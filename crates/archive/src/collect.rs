@@ -41,8 +41,8 @@ impl Item {
         Path::new(OsStr::from_bytes(&self.path))
     }
 
-    /// `None` for what archives do not hold: sockets, pipes, devices.
-    pub(crate) fn new(path: &[u8], found: &Metadata) -> Option<Self> {
+    /// Still without a path. `None` for what archives do not hold: sockets, pipes, devices.
+    pub(crate) fn new(found: &Metadata) -> Option<Self> {
         let kind = if found.is_file() {
             Kind::File
         } else if found.is_dir() {
@@ -53,7 +53,7 @@ impl Item {
             return None;
         };
         Some(Self {
-            path: path.into(),
+            path: Box::default(),
             kind,
             mode: found.mode() & 0o7777,
             uid: found.uid(),

@@ -6,6 +6,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Bound,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Component as Part, Path, PathBuf},
 };
@@ -110,8 +111,8 @@ fn exclude(root: &Path, text: &str) -> Exclude {
 struct Search<'a> {
     root: &'a Path,
     exclude: Vec<Exclude>,
-    /// Everything found; `None`: not a thing that archives hold.
-    seen: BTreeMap<Vec<u8>, Option<Item>>,
+    /// Everything found, items without their paths: those are here. `None`: not a thing that archives hold.
+    seen: BTreeMap<Box<[u8]>, Option<Item>>,
     /// Trees that have been gone through.
     walked: BTreeSet<Vec<u8>>,
     /// What is left out, and by which pattern.
@@ -230,7 +231,8 @@ impl Search<'_> {
         let start = [path, b"/"].concat();
         // '0' follows '/'.
         let end = [path, b"0"].concat();
-        let mut found = self.seen.range(start.clone()..end.clone()).count() as u64;
+        let below = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
+        let mut found = self.seen.range::<[u8], _>(below).count() as u64;
         found += u64::from(self.seen.contains_key(path));
         let again: Vec<usize> = self
             .dropped
@@ -260,9 +262,9 @@ impl Search<'_> {
         let item = if path.is_empty() {
             None
         } else {
-            Item::new(path, &found)
+            Item::new(&found)
         };
-        self.seen.insert(path.to_vec(), item);
+        self.seen.insert(path.into(), item);
         1
     }
 
@@ -293,8 +295,12 @@ impl Search<'_> {
                 self.info(text);
             }
         }
+        let mut items = Vec::with_capacity(self.seen.len());
+        for (path, item) in self.seen {
+            items.extend(item.map(|item| Item { path, ..item }));
+        }
         Selected {
-            items: self.seen.into_values().flatten().collect(),
+            items,
             messages: self.messages,
         }
     }

@@ -6,6 +6,7 @@
 use std::{
     fs::File,
     io,
+    iter::Peekable,
     os::unix::{ffi::OsStrExt, fs::FileExt},
     path::Path,
     sync::{Arc, OnceLock},
@@ -24,6 +25,9 @@ use crate::{
 pub(super) const BLOCK: usize = 1 << 20;
 /// The reach of deflate.
 const DICTIONARY: usize = 32 << 10;
+/// Most small files, and most bytes of them, that are handed to a thread at a time.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 << 10;
 /// Files from here on are looked at before they are compressed.
 const SAMPLED: usize = 64 << 10;
 
@@ -109,16 +113,45 @@ pub(super) fn each<Out>(
     ordered(
         threads,
         16 + 2 * threads as u64,
-        tasks,
+        Batches {
+            tasks: tasks.peekable(),
+        },
         worker,
-        |worker, task| worker.block(root, &task, codec, may_store, &zeros),
+        |worker, batch: Vec<Task<'_>>| -> Vec<Result<Block, PackError>> {
+            let blocks = batch.iter();
+            blocks
+                .map(|task| worker.block(root, task, codec, may_store, &zeros))
+                .collect()
+        },
         |results| {
-            consume(&mut results.map(|result| match result {
-                Ok(block) => block,
-                Err(Panicked) => Err(PackError::Panicked),
+            consume(&mut results.flat_map(|result| match result {
+                Ok(blocks) => blocks,
+                Err(Panicked) => vec![Err(PackError::Panicked)],
             }))
         },
     )
+}
+
+/// Small tasks together: handing one over takes longer than compressing a small file.
+struct Batches<I: Iterator> {
+    tasks: Peekable<I>,
+}
+
+impl<'a, I: Iterator<Item = Task<'a>>> Iterator for Batches<I> {
+    type Item = Vec<Task<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let first = self.tasks.next()?;
+        let mut bytes = first.len;
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Some(task) = self.tasks.next_if(|task| bytes + task.len <= BATCH_BYTES)
+        {
+            bytes += task.len;
+            batch.push(task);
+        }
+        Some(batch)
+    }
 }
 
 struct Worker {
