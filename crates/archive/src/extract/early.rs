@@ -75,6 +75,9 @@ pub(super) fn unpack(archive: &Growing, root: &Root) -> Result<Early, ExtractErr
         let Ok(Some(header)) = header(&mut stream) else {
             break;
         };
+        if header.is_dir {
+            continue;
+        }
         let staging = match &early.staging {
             Some(staging) => staging,
             None => early.staging.insert(Staging::new(root)?),
@@ -90,6 +93,8 @@ pub(super) fn unpack(archive: &Growing, root: &Root) -> Result<Early, ExtractErr
 }
 
 struct Header {
+    /// A directory: there is nothing to unpack.
+    is_dir: bool,
     start: u64,
     flags: u16,
     method: u16,
@@ -112,6 +117,7 @@ fn header(stream: &mut Stream<'_>) -> io::Result<Option<Header>> {
     let mut rest = vec![0; name + usize::from(short(28))];
     stream.read_exact(&mut rest)?;
     let mut header = Header {
+        is_dir: rest[..name].ends_with(b"/") && short(6) & DESCRIBED == 0 && long(18) == 0,
         start: stream.at,
         flags: short(6),
         method: short(8),

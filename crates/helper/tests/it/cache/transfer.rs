@@ -5,7 +5,7 @@ use std::{
     process::Command,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -75,8 +75,10 @@ fn a_cache_is_unpacked_while_it_comes_and_is_in_the_tree_when_it_is_whole() {
     job.write("kept", "x");
     let project = job.project();
     let at = archive.len() - 10;
+    let seen = Arc::new(AtomicBool::new(false));
+    let unpacked = Arc::clone(&seen);
     let store = Store::start(move |_, _| {
-        let project = project.clone();
+        let (project, unpacked) = (project.clone(), Arc::clone(&unpacked));
         Reply::status(200).body(archive.clone()).pause(at, move || {
             let staged = || {
                 let names = fs::read_dir(&project).unwrap().flatten();
@@ -86,7 +88,7 @@ fn a_cache_is_unpacked_while_it_comes_and_is_in_the_tree_when_it_is_whole() {
                 beside.and_then(|dir| Some(fs::read_dir(dir).ok()?.count()))
             };
             until("both files are unpacked", || staged() == Some(2));
-            assert!(!project.join("vendor").exists());
+            unpacked.store(!project.join("vendor").exists(), Ordering::SeqCst);
         })
     });
     let done = restore(&mut job, &store);
@@ -96,6 +98,8 @@ fn a_cache_is_unpacked_while_it_comes_and_is_in_the_tree_when_it_is_whole() {
         "{}",
         done.err()
     );
+    assert!(seen.load(Ordering::SeqCst), "unpacked, and not in the tree");
+    assert_eq!(store.seen().len(), 1);
     assert_eq!(names(&job), ["kept", "vendor"]);
     assert_eq!(fs::read(job.project().join("vendor/a")).unwrap(), content);
 }
