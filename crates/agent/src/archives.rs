@@ -206,6 +206,8 @@ pub struct DownloadArtifactsRequest {
     pub project_dir: PathBuf,
     /// Server.
     pub coordinator: Coordinator,
+    /// Directory that holds `<id>.zip` of each dependency, for a job without a server. The server is not asked then.
+    pub folder: Option<PathBuf>,
     /// Those with a file.
     pub dependencies: Vec<Dependency>,
     /// `FF_USE_DIRECT_DOWNLOAD`.
@@ -225,6 +227,7 @@ impl Default for DownloadArtifactsRequest {
         Self {
             project_dir: PathBuf::new(),
             coordinator: Coordinator::default(),
+            folder: None,
             dependencies: Vec::new(),
             direct_download: true,
             parallel_transfer: false,
@@ -287,6 +290,8 @@ pub struct UploadArtifactsRequest {
     pub project_dir: PathBuf,
     /// Server.
     pub coordinator: Coordinator,
+    /// Directory that gets `<place in entries>.zip` of each entry, for a job without a server. Nothing is sent then.
+    pub folder: Option<PathBuf>,
     /// Number of the running job.
     pub job_id: u64,
     /// Its token.
@@ -308,6 +313,7 @@ impl Default for UploadArtifactsRequest {
         Self {
             project_dir: PathBuf::new(),
             coordinator: Coordinator::default(),
+            folder: None,
             job_id: 0,
             token: Secret::default(),
             entries: Vec::new(),

@@ -335,6 +335,10 @@ impl Engine for HttpEngine {
         self.put_archive(id, path, archive).await
     }
 
+    async fn archive_get(&self, id: &str, path: &str) -> Result<Option<Archive>, EngineError> {
+        self.get_archive(id, path).await
+    }
+
     async fn archive_mode(&self, id: &str, path: &str) -> Result<Option<u32>, EngineError> {
         self.path_mode(id, path).await
     }

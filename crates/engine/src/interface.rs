@@ -258,6 +258,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Unpacks a tar below `path` in the container, never replacing a directory by a file.
     async fn archive_put(&self, id: &str, path: &str, archive: Archive) -> Result<(), EngineError>;
+    /// A path of the container as a tar, whose names begin with the last part of the path; `None` when it does not exist. The stream
+    /// fails if the engine ends it early.
+    async fn archive_get(&self, id: &str, path: &str) -> Result<Option<Archive>, EngineError>;
     /// Mode bits (Go's `os.FileMode` permission part, 0o7777) of a path in a container; `None` when it does not exist.
     async fn archive_mode(&self, id: &str, path: &str) -> Result<Option<u32>, EngineError>;
 

@@ -14,7 +14,9 @@ use gantry_object_storage::Storage;
 use gantry_plan::Plan;
 use gantry_trace::JobTrace;
 
-use crate::{ExecutorError, JobEvent, JobObserver, Record, Step, durable, tools::HelperBinary};
+use crate::{
+    ArtifactStore, ExecutorError, JobEvent, JobObserver, Record, Step, durable, tools::HelperBinary,
+};
 
 /// Gives the archive of the working tree, paths relative to the project directory; asked once per upload.
 pub type WorkingTree = Arc<dyn Fn() -> Archive + Send + Sync>;
@@ -54,6 +56,7 @@ pub(crate) struct Context {
     pub(crate) trace: JobTrace,
     pub(crate) journal: Journal<Record>,
     pub(crate) working_tree: Option<WorkingTree>,
+    pub(crate) artifacts: Option<Arc<dyn ArtifactStore>>,
     pub(crate) observer: JobObserver,
     pub(crate) caches: Option<Storage>,
 }

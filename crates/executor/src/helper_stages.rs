@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     ExecutorError, StopReason,
     archives::Now,
+    artifact_store,
     control::stop_or_limit,
     helper::Helper,
     record::{StageEnd, Step},
@@ -254,9 +255,25 @@ impl Walk {
             self.helper = Some(started);
         }
         let stopping = self.take_stopping();
-        match &mut self.helper {
-            Some(helper) => helper.run(id, stage, request, stopping, stop).await,
-            None => Ok(StageEnd::Succeeded),
+        let context = self.context.clone();
+        let Some(helper) = &mut self.helper else {
+            return Ok(StageEnd::Succeeded);
+        };
+        let container = helper.container().to_owned();
+        tokio::select! {
+            brought = artifact_store::bring(&context, &container, request) => brought?,
+            reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
+        }
+        let end = helper
+            .run(id, stage, request, stopping, stop.as_mut())
+            .await?;
+        // Whoever stopped it has been heard, and what stops it is not to be asked again.
+        if matches!(end, StageEnd::Stopped(_)) {
+            return Ok(end);
+        }
+        tokio::select! {
+            end = artifact_store::fetch(&context, &container, stage, request, end) => end,
+            reason = stop => Ok(StageEnd::Stopped(reason)),
         }
     }
 

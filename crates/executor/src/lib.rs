@@ -14,11 +14,13 @@
 //! | `owner` | the build image's user gets the job's files |
 //! | `helper`, `helper_stages`, `archives` | helper container and its agent; its stages; what they are asked for archives |
 //! | `explain` | from exit codes and engine words to a cause |
+//! | `artifact_store` | artifacts of jobs without a server, to and from the helper |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
 //! | `observe` | what a job tells whoever watches it |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
 mod archives;
+mod artifact_store;
 mod claim;
 mod cleanup;
 mod context;
@@ -44,6 +46,7 @@ mod stop;
 mod tools;
 mod walk;
 
+pub use artifact_store::ArtifactStore;
 pub use context::{EngineAccess, Environment, HelperBinaries, WorkingTree};
 pub use control::{Control, Wish, unix_ms};
 pub use durable::conclude;

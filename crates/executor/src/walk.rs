@@ -14,8 +14,8 @@ use gantry_trace::{JobTrace, Level, Stream};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    EngineAccess, Environment, ExecutorError, JobObserver, Prepared, Progress, Record, StopReason,
-    Verdict, Wish, WorkingTree,
+    ArtifactStore, EngineAccess, Environment, ExecutorError, JobObserver, Prepared, Progress,
+    Record, StopReason, Verdict, Wish, WorkingTree,
     claim::{NAME_LIMIT, NAME_PAUSE},
     cleanup,
     context::Context,
@@ -55,6 +55,8 @@ pub struct Job {
     pub environment: Environment,
     /// The working tree, for local runs.
     pub working_tree: Option<WorkingTree>,
+    /// Where artifacts are kept, for jobs without a server.
+    pub artifacts: Option<Arc<dyn ArtifactStore>>,
     /// The remote cache, if the runner has one.
     pub caches: Option<Storage>,
     /// Is told what happens.
@@ -89,6 +91,7 @@ impl Job {
             trace: self.trace.clone(),
             journal: self.journal.clone(),
             working_tree: self.working_tree.clone(),
+            artifacts: self.artifacts.clone(),
             caches: self.caches.clone(),
             observer: self.observer.clone(),
         }

@@ -7,6 +7,7 @@
 
 mod agent;
 mod archives;
+mod artifact_store;
 mod deaths;
 mod directories;
 mod engine_faults;

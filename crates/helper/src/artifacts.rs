@@ -2,6 +2,7 @@
 //! `artifacts-downloader`.
 
 pub(crate) mod download;
+mod folder;
 pub(crate) mod provenance;
 pub(crate) mod upload;
 

@@ -130,6 +130,7 @@ fn artifacts_uploader(flags: &Flags) -> Result<(), Failed> {
         parameters: flags.list("metadata-parameter"),
     });
     let request = UploadArtifactsRequest {
+        folder: None,
         project_dir: here()?,
         coordinator,
         job_id,
@@ -147,6 +148,7 @@ fn artifacts_downloader(flags: &Flags) -> Result<(), Failed> {
     let (coordinator, id, token) = credentials(flags)?;
     let retries = flags.number("retry", 2)?;
     let request = DownloadArtifactsRequest {
+        folder: None,
         project_dir: here()?,
         coordinator,
         dependencies: vec![Dependency {

@@ -5,13 +5,15 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 use gantry_engine::{EngineError, ListFilter, SharedEngine, events::EventHub};
 use gantry_executor::{EngineAccess, Environment};
 use gantry_job::Variable;
-use gantry_pipeline::{JobFacts, LocalRun, Pipeline};
+use gantry_pipeline::{JobFacts, LocalRun, Pipeline, Problem};
 use gantry_plan::{HostFacts, PullPolicy, STATE_LABEL};
 use rand::Rng as _;
 use tokio::{io::AsyncWrite, sync::watch, time::timeout};
 
 use crate::{
-    Checkout, Report, StateError, Stop, Style, Tree, TreeError, leftovers,
+    ArtifactsError, Checkout, Report, StateError, Stop, Style, Tree, TreeError,
+    artifacts::{self, Artifacts},
+    caches, leftovers,
     output::Printer,
     state::{DeadRun, RunState},
 };
@@ -43,6 +45,8 @@ pub struct Setup {
     pub host: HostFacts,
     /// Folder below which runs keep their state; made if need be.
     pub state: PathBuf,
+    /// Folder below which artifacts are kept per project; made if need be.
+    pub store: PathBuf,
     /// Now, ISO 8601 in UTC.
     pub started_at: String,
     /// Where people read. Written to by a task of its own.
@@ -68,6 +72,10 @@ pub struct RunOptions {
     pub timeout: Option<Duration>,
     /// Containers get extended privileges.
     pub privileged: bool,
+    /// Folder that gets the artifacts, one folder per job; none: one below [`Setup::store`].
+    pub artifacts: Option<PathBuf>,
+    /// Jobs of later stages run although an earlier one failed, but for those that need it.
+    pub keep_going: bool,
 }
 
 /// Why no job was started.
@@ -91,6 +99,9 @@ pub enum RunError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// There is no place for artifacts.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactsError),
     /// Jobs that can be read and not run.
     #[error("{}", describe(.0))]
     Jobs(Vec<JobProblem>),
@@ -100,7 +111,7 @@ pub enum RunError {
 }
 
 /// Why a job cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct JobProblem {
     /// Name of the job.
     pub job: String,
@@ -108,6 +119,8 @@ pub struct JobProblem {
     pub place: String,
     /// What is wrong; a lower-case fragment.
     pub message: String,
+    /// The same with the line of the file.
+    pub problem: Problem,
 }
 
 /// The endpoint is named already.
@@ -138,6 +151,7 @@ pub(crate) struct Shared {
     environment: Environment,
     tree: Tree,
     printer: Printer,
+    artifacts: Arc<Artifacts>,
 }
 
 /// Runs the pipeline to its end, its log going to the output, and removes everything it made.
@@ -157,6 +171,7 @@ pub async fn run(setup: Setup) -> Result<Report, RunError> {
         environment: setup.environment,
         host: setup.host,
         state: setup.state,
+        store: setup.store,
         started_at: setup.started_at,
         printer: printer.clone(),
     });
@@ -166,7 +181,7 @@ pub async fn run(setup: Setup) -> Result<Report, RunError> {
         true = stopped => Err(RunError::Stopped),
         started = starting => started,
     };
-    let (shared, jobs) = match started {
+    let (shared, preparation, jobs) = match started {
         Ok(started) => started,
         Err(error) => {
             drop(printer);
@@ -174,14 +189,7 @@ pub async fn run(setup: Setup) -> Result<Report, RunError> {
             return Err(error);
         }
     };
-    let course = Course::new(
-        &setup.pipeline,
-        setup.options.at_once,
-        style,
-        shared,
-        jobs,
-        stop,
-    );
+    let course = Course::new(setup.pipeline, style, shared, preparation, jobs, stop);
     let report = course.run().await;
     if report.stop != Stop::Now {
         printer.print(report.summary(style).into_bytes()).await;
@@ -199,12 +207,15 @@ struct StartingPoint<'a> {
     environment: Environment,
     host: HostFacts,
     state: PathBuf,
+    store: PathBuf,
     started_at: String,
     printer: Printer,
 }
 
 /// Finds out everything that can be wrong before anything is made.
-async fn start(point: StartingPoint<'_>) -> Result<(Shared, Vec<PlannedJob>), RunError> {
+async fn start(
+    point: StartingPoint<'_>,
+) -> Result<(Shared, Preparation, Vec<Option<PlannedJob>>), RunError> {
     let printer = point.printer;
     let endpoint = point.engine.host().to_owned();
     let unreachable = |error| RunError::Engine {
@@ -228,27 +239,49 @@ async fn start(point: StartingPoint<'_>) -> Result<(Shared, Vec<PlannedJob>), Ru
         let removal = remove_dead(&point.engine, dead, &printer);
         patiently(&printer, "Removing what an earlier run left ...", removal).await;
     }
+    let project = artifacts::project_name(&point.checkout.root);
+    let home = point.store.join(&project);
+    let artifacts = Artifacts::open(
+        state.folder.path(),
+        state.folder.id(),
+        home,
+        point.options.artifacts.clone(),
+    );
+    let artifacts = match artifacts {
+        Ok(artifacts) => {
+            artifacts.sweep(|run| point.state.join(run).exists());
+            Arc::new(artifacts)
+        }
+        Err(error) => {
+            state.remove();
+            return Err(error.into());
+        }
+    };
     let run = LocalRun {
         git: point.checkout.git.clone(),
         project: point.checkout.project.clone(),
         variables: point.options.variables.clone(),
         timeout: point.options.timeout,
+        key_hashes: caches::key_hashes(point.pipeline, point.checkout).await,
     };
     let job_facts = JobFacts {
         job_id: state.numbers.first_job,
         pipeline_id: state.numbers.pipeline,
         pipeline_iid: state.numbers.pipeline,
         started_at: point.started_at,
+        ..JobFacts::default()
     };
+    let cache = caches::volume(&project);
     let preparation = Preparation {
-        run: &run,
+        run,
         facts: job_facts,
-        options: point.options,
+        options: point.options.clone(),
+        cache_volume: cache.name.clone(),
         host: HostFacts {
             state_id: state.folder.id().to_owned(),
             ..point.host
         },
-        engine: &facts,
+        engine: facts.clone(),
     };
     let jobs = match preparation.jobs(point.pipeline, || rand::rng().random()) {
         Ok(jobs) => jobs,
@@ -257,6 +290,14 @@ async fn start(point: StartingPoint<'_>) -> Result<(Shared, Vec<PlannedJob>), Ru
             return Err(RunError::Jobs(problems));
         }
     };
+    if point.pipeline.jobs.iter().any(|job| !job.cache.is_empty()) {
+        // With its label, by which it is found when it is to be cleared.
+        let made = point.engine.volume_create(&cache).await;
+        if let Err(error) = made.map_err(unreachable) {
+            state.remove();
+            return Err(error);
+        }
+    }
     let filter = ListFilter {
         labels: [(STATE_LABEL.to_owned(), state.folder.id().to_owned())].into(),
         name: None,
@@ -272,8 +313,9 @@ async fn start(point: StartingPoint<'_>) -> Result<(Shared, Vec<PlannedJob>), Ru
         environment: point.environment,
         tree,
         printer,
+        artifacts,
     };
-    Ok((shared, jobs))
+    Ok((shared, preparation, jobs))
 }
 
 /// A state id: 16 hexadecimal digits.

@@ -121,6 +121,21 @@ pub async fn collect(folder: &Path, config_path: &str) -> Result<Checkout, Facts
     })
 }
 
+/// The last commit that changed a file; none if there is none.
+pub(crate) async fn last_commit(root: &Path, file: &str) -> Option<String> {
+    let git = Git { folder: root };
+    let arguments = [
+        "--literal-pathspecs",
+        "log",
+        "-1",
+        "--no-show-signature",
+        "--format=%H",
+        "--",
+        file,
+    ];
+    git.line(&arguments).await.ok().flatten()
+}
+
 fn project(root: &Path, config_path: &str, user: UserFacts) -> ProjectFacts {
     let folder = root
         .file_name()

@@ -11,11 +11,15 @@
 //! | [`facts`] | what git tells about the working copy |
 //! | [`tree`] | its files as a stream |
 //! | [`schedule`] | which jobs may start and which are skipped (pure) |
+//! | `artifacts`, `caches` | what jobs hand on, to each other and to later runs |
 //! | `exec` | a run: preparation, jobs side by side, cancel, removal |
 //! | `state`, `leftovers` | state folders, and what dead runs left on an engine |
 //! | `output`, `report` | lines with names, the table at the end |
 //! | [`listing`] | the jobs of a pipeline, printed |
 
+mod artifacts;
+mod caches;
+mod clear;
 mod exec;
 pub mod facts;
 mod leftovers;
@@ -32,11 +36,13 @@ pub mod tree;
 #[cfg(test)]
 mod fixture;
 
+pub use artifacts::ArtifactsError;
+pub use clear::{ClearError, Cleared, clear};
 pub use exec::{JobProblem, RunError, RunOptions, Setup, run};
 pub use facts::{Checkout, FactsError};
 pub use output::Style;
 pub use project::{FILE_NAME, Project, ProjectError};
-pub use report::{JobReport, Report};
+pub use report::{JobReport, Kept, Report};
 pub use schedule::{JobEnd, JobState, PipelineStatus, Schedule};
 pub use state::StateError;
 pub use stop::{SIGINT, Stop};

@@ -1,6 +1,6 @@
 //! The jobs of a pipeline, for people and for programs.
 
-use gantry_pipeline::{AllowFailure, Pipeline, PipelineJob};
+use gantry_pipeline::{AllowFailure, Pipeline, PipelineJob, When};
 use serde::Serialize;
 
 /// One job as programs see it. Fields may be added.
@@ -12,6 +12,9 @@ pub struct ListedJob<'a> {
     image: Option<&'a str>,
     services: Vec<&'a str>,
     allow_failure: ListedAllowFailure<'a>,
+    when: &'static str,
+    /// Jobs it waits for; null where it waits for all earlier stages.
+    needs: Option<Vec<&'a str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,6 +43,11 @@ pub fn jobs(pipeline: &Pipeline) -> Vec<ListedJob<'_>> {
                 AllowFailure::Yes => ListedAllowFailure::Any(true),
                 AllowFailure::ExitCodes(exit_codes) => ListedAllowFailure::Some { exit_codes },
             },
+            when: job.when.as_str(),
+            needs: job
+                .needs
+                .as_ref()
+                .map(|needs| needs.iter().map(|need| need.job.as_str()).collect()),
         })
         .collect()
 }
@@ -86,6 +94,17 @@ fn notes(job: &PipelineJob) -> String {
             notes.push(format!("may fail with {}", codes.join(", ")));
         }
     }
+    if job.when != When::OnSuccess {
+        notes.push(format!("when {}", job.when.as_str()));
+    }
+    match &job.needs {
+        Some(needs) if needs.is_empty() => notes.push("needs nothing".to_owned()),
+        Some(needs) => {
+            let names: Vec<_> = needs.iter().map(|need| need.job.as_str()).collect();
+            notes.push(format!("needs {}", names.join(", ")));
+        }
+        None => {}
+    }
     match job.services.len() {
         0 => {}
         1 => notes.push("1 service".to_owned()),
@@ -102,7 +121,8 @@ mod tests {
 stages: [build, test]
 unit: {stage: test, image: 'ruby:$V', script: x, services: [redis, postgres]}
 compile: {stage: build, script: x, allow_failure: true}
-flaky: {stage: test, image: a, script: x, allow_failure: {exit_codes: [1, 2]}}
+flaky: {stage: test, image: a, script: x, allow_failure: {exit_codes: [1, 2]}, needs: [compile]}
+rescue: {stage: test, script: x, needs: [], when: on_failure}
 ";
 
     #[test]
@@ -112,7 +132,8 @@ flaky: {stage: test, image: a, script: x, allow_failure: {exit_codes: [1, 2]}}
 stage  job      image    notes
 build  compile  -        may fail
 test   unit     ruby:$V  2 services
-test   flaky    a        may fail with 1, 2
+test   flaky    a        may fail with 1, 2; needs compile
+test   rescue   -        when on_failure; needs nothing
 ";
         assert_eq!(table(&pipeline), expected);
     }
@@ -124,9 +145,10 @@ test   flaky    a        may fail with 1, 2
         assert_eq!(
             json,
             serde_json::json!([
-                {"name": "compile", "stage": "build", "image": null, "services": [], "allow_failure": true},
-                {"name": "unit", "stage": "test", "image": "ruby:$V", "services": ["redis", "postgres"], "allow_failure": false},
-                {"name": "flaky", "stage": "test", "image": "a", "services": [], "allow_failure": {"exit_codes": [1, 2]}},
+                {"name": "compile", "stage": "build", "image": null, "services": [], "allow_failure": true, "when": "on_success", "needs": null},
+                {"name": "unit", "stage": "test", "image": "ruby:$V", "services": ["redis", "postgres"], "allow_failure": false, "when": "on_success", "needs": null},
+                {"name": "flaky", "stage": "test", "image": "a", "services": [], "allow_failure": {"exit_codes": [1, 2]}, "when": "on_success", "needs": ["compile"]},
+                {"name": "rescue", "stage": "test", "image": null, "services": [], "allow_failure": false, "when": "on_failure", "needs": []},
             ])
         );
     }

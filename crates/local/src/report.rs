@@ -1,6 +1,6 @@
 //! How a run went, as data and as the table at its end.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     JobState, PipelineStatus, Stop,
@@ -20,6 +20,17 @@ pub struct Report {
     pub stop: Stop,
     /// Objects may be left on the engine. The next run on the same engine removes them.
     pub left_behind: bool,
+    /// What jobs left for people, if they did.
+    pub artifacts: Option<Kept>,
+}
+
+/// Artifacts of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Folder with one folder per job.
+    pub folder: PathBuf,
+    /// The jobs, in the order of the file.
+    pub jobs: Vec<String>,
 }
 
 /// How one job went.
@@ -71,7 +82,12 @@ impl Report {
             text.push_str(&line);
         }
         let (paint, verdict) = self.verdict();
-        text + "\n" + &style.paint(paint, &verdict) + "\n"
+        text = text + "\n" + &style.paint(paint, &verdict) + "\n";
+        if let Some(Kept { folder, jobs }) = &self.artifacts {
+            let line = format!("Artifacts of {}: {}", jobs.join(", "), folder.display());
+            text = text + &style.paint(Paint::Dim, &line) + "\n";
+        }
+        text
     }
 
     fn verdict(&self) -> (Paint, String) {
@@ -163,6 +179,7 @@ mod tests {
             took: Duration::from_millis(66_000),
             stop: Stop::Run,
             left_behind: false,
+            artifacts: None,
         }
     }
 

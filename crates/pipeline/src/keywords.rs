@@ -43,21 +43,27 @@ pub(crate) const GLOBAL: Keywords = Keywords {
     supported: &[
         "after_script",
         "before_script",
+        "cache",
         "default",
         "image",
         "services",
         "stages",
         "variables",
     ],
-    not_yet: &["cache", "include", "spec", "workflow"],
+    not_yet: &["include", "spec", "workflow"],
 };
 
 /// In `default`.
 pub(crate) const DEFAULT: Keywords = Keywords {
-    supported: &["after_script", "before_script", "image", "services"],
-    not_yet: &[
+    supported: &[
+        "after_script",
         "artifacts",
+        "before_script",
         "cache",
+        "image",
+        "services",
+    ],
+    not_yet: &[
         "hooks",
         "id_tokens",
         "identity",
@@ -73,19 +79,22 @@ pub(crate) const JOB: Keywords = Keywords {
     supported: &[
         "after_script",
         "allow_failure",
+        "artifacts",
         "before_script",
+        "cache",
+        "dependencies",
         "image",
+        "needs",
+        "parallel",
         "script",
         "services",
         "stage",
         "variables",
+        "when",
     ],
     not_yet: &[
-        "artifacts",
-        "cache",
         "coverage",
         "dast_configuration",
-        "dependencies",
         "environment",
         "except",
         "extends",
@@ -96,10 +105,8 @@ pub(crate) const JOB: Keywords = Keywords {
         "inputs",
         "interruptible",
         "manual_confirmation",
-        "needs",
         "only",
         "pages",
-        "parallel",
         "publish",
         "release",
         "resource_group",
@@ -111,7 +118,6 @@ pub(crate) const JOB: Keywords = Keywords {
         "tags",
         "timeout",
         "trigger",
-        "when",
     ],
 };
 
@@ -156,6 +162,94 @@ pub(crate) const JOB_VARIABLE: Keywords = Keywords {
 /// In `allow_failure`.
 pub(crate) const ALLOW_FAILURE: Keywords = Keywords {
     supported: &["exit_codes"],
+    not_yet: &[],
+};
+
+/// In `artifacts`. Those that only a server heeds are taken and have no effect.
+pub(crate) const ARTIFACTS: Keywords = Keywords {
+    supported: &[
+        "access",
+        "exclude",
+        "expire_in",
+        "expose_as",
+        "name",
+        "paths",
+        "public",
+        "reports",
+        "untracked",
+        "when",
+    ],
+    not_yet: &[],
+};
+
+/// In `artifacts:reports` (local-pipelines A5).
+pub(crate) const REPORTS: Keywords = Keywords {
+    supported: &[
+        "accessibility",
+        "annotations",
+        "api_fuzzing",
+        "browser_performance",
+        "cluster_image_scanning",
+        "codequality",
+        "container_scanning",
+        "coverage_fuzzing",
+        "coverage_report",
+        "cyclonedx",
+        "dast",
+        "dependency_scanning",
+        "dotenv",
+        "junit",
+        "license_scanning",
+        "load_performance",
+        "lsif",
+        "metrics",
+        "performance",
+        "repository_xray",
+        "requirements",
+        "requirements_v2",
+        "sarif",
+        "sast",
+        "secret_detection",
+        "terraform",
+    ],
+    not_yet: &[],
+};
+
+/// In `artifacts:reports:coverage_report`.
+pub(crate) const COVERAGE_REPORT: Keywords = Keywords {
+    supported: &["coverage_format", "path"],
+    not_yet: &[],
+};
+
+/// In `cache`.
+pub(crate) const CACHE: Keywords = Keywords {
+    supported: &[
+        "fallback_keys",
+        "key",
+        "paths",
+        "policy",
+        "unprotect",
+        "untracked",
+        "when",
+    ],
+    not_yet: &[],
+};
+
+/// In `cache:key`.
+pub(crate) const CACHE_KEY: Keywords = Keywords {
+    supported: &["files", "files_commits", "prefix"],
+    not_yet: &[],
+};
+
+/// In an item of `needs`.
+pub(crate) const NEED: Keywords = Keywords {
+    supported: &["artifacts", "job", "optional", "parallel"],
+    not_yet: &["pipeline", "project", "ref"],
+};
+
+/// In `parallel`.
+pub(crate) const PARALLEL: Keywords = Keywords {
+    supported: &["matrix"],
     not_yet: &[],
 };
 

@@ -30,12 +30,12 @@ mod keywords;
 mod read;
 mod suggest;
 
-pub use payload::{LocalRun, to_payload};
+pub use payload::{KeyHashes, LocalRun, to_payload};
 pub use pipeline::{
-    AllowFailure, DockerOptions, Image, Pipeline, PipelineJob, PullPolicy, Service, StageJobs,
-    UnknownJobs, Variable,
+    AllowFailure, Artifacts, Cache, CacheKey, DOTENV, DockerOptions, Image, KeyBy, KeyFiles, Need,
+    Pipeline, PipelineJob, PullPolicy, Report, Service, StageJobs, UnknownJobs, Variable, When,
 };
-pub use predefined::{Commit, GitFacts, JobFacts, ProjectFacts, UserFacts};
+pub use predefined::{Commit, GitFacts, Giver, JobFacts, ProjectFacts, UserFacts};
 pub use problem::{PipelineError, Problem, ProblemKind, Severity};
 pub use source::{Position, Source, SourceId, Span};
 

@@ -4,19 +4,23 @@
 use std::time::Duration;
 
 use gantry_job::payload::{
-    AFTER_SCRIPT_STEP, DockerOpts, ExecutorOpts, GitInfo, Image, JobInfo, RunnerInfo, SCRIPT_STEP,
-    Step,
+    AFTER_SCRIPT_STEP, Dependency, DependencyFile, DockerOpts, ExecutorOpts, GitInfo, Image,
+    JobInfo, RunnerInfo, SCRIPT_STEP, Step,
 };
 use gantry_job::{JobPayload, Secret, Variable};
 
 use crate::expand::{ExpandError, expand};
 use crate::pipeline::{self, PipelineJob, PullPolicy, Service};
 use crate::predefined::{
-    GitFacts, JobFacts, ProjectFacts, ProjectNames, predefined, user_variables,
+    GitFacts, Giver, JobFacts, ProjectFacts, ProjectNames, predefined, user_variables,
 };
+
+mod archives;
 
 #[cfg(test)]
 mod tests;
+
+pub use archives::KeyHashes;
 
 /// Timeout of a job where the run has none: GitLab's default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -32,6 +36,8 @@ pub struct LocalRun {
     pub variables: Vec<Variable>,
     /// Longest time a job may take; none is [`DEFAULT_TIMEOUT`].
     pub timeout: Option<Duration>,
+    /// What keys of caches are made of.
+    pub key_hashes: KeyHashes,
 }
 
 /// The payload of a job. It asks for no section marks and holds no token; its `repo_url` names the
@@ -69,12 +75,15 @@ pub fn to_payload(
         steps: steps(job, timeout),
         image: job.image.as_ref().map(image),
         services: job.services.iter().map(service).collect(),
+        artifacts: archives::artifacts(&job.artifacts),
+        cache: archives::caches(&job.cache, &run.key_hashes),
+        dependencies: facts.dependencies.iter().map(dependency).collect(),
         ..JobPayload::default()
     })
 }
 
 /// All variables of a job from weakest to strongest (local-pipelines C1), expanded as a server
-/// does (C2). Rows 3, 6 and 7 have no counterpart here yet.
+/// does (C2). Rows 3 and 7 have no counterpart here yet.
 ///
 /// # Errors
 /// When variables refer to each other in a circle.
@@ -86,6 +95,7 @@ pub fn job_variables(
     let mut variables = predefined(job, &run.git, &run.project, facts);
     variables.extend(job.variables.iter().map(variable));
     variables.extend(user_variables(&run.project.user));
+    variables.extend(facts.reported.iter().cloned());
     variables.extend(run.variables.iter().cloned());
     expand(variables)
 }
@@ -170,6 +180,18 @@ fn service(service: &Service) -> Image {
         command: service.command.clone(),
         variables: service.variables.iter().map(variable).collect(),
         ..image(&service.image)
+    }
+}
+
+fn dependency(giver: &Giver) -> Dependency {
+    Dependency {
+        id: giver.id,
+        name: giver.name.clone(),
+        artifacts_file: DependencyFile {
+            filename: "artifacts.zip".to_owned(),
+            size: giver.size,
+        },
+        ..Dependency::default()
     }
 }
 

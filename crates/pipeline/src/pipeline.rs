@@ -3,9 +3,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::problem::Problem;
-use crate::source::Span;
+use crate::problem::{Problem, ProblemKind};
+use crate::source::{Source, Span};
 use crate::suggest::nearest;
+
+mod archives;
+mod receives;
+
+pub use archives::{
+    Artifacts, Cache, CacheKey, DEFAULT_KEY, DOTENV, KeyBy, KeyFiles, Need, Report, When,
+};
 
 /// Stage that runs before all others.
 pub const PRE_STAGE: &str = ".pre";
@@ -29,6 +36,8 @@ pub struct Pipeline {
     pub warnings: Vec<Problem>,
     /// Names that begin with a dot: never jobs, but worth naming when someone asks for one.
     pub hidden: Vec<String>,
+    /// The file, for problems that show later.
+    source: Source,
 }
 
 /// A stage and its jobs.
@@ -61,6 +70,22 @@ pub struct PipelineJob {
     pub after_script: Vec<String>,
     /// Whether a failure counts.
     pub allow_failure: AllowFailure,
+    /// After which end of what comes before.
+    pub when: When,
+    /// Jobs it waits for, instead of all earlier stages; each name is that of a job. With an empty
+    /// list it waits for nothing.
+    pub needs: Option<Vec<Need>>,
+    /// `dependencies`: jobs of which artifacts may come; none means no choice was made.
+    pub dependencies: Option<Vec<String>>,
+    /// Jobs whose artifacts and dotenv variables it gets, in the order in which they are unpacked.
+    /// They stay when [`Pipeline::select`] leaves those jobs out.
+    pub receives: Vec<String>,
+    /// What it hands to later jobs.
+    pub artifacts: Artifacts,
+    /// What it finds again in the next run.
+    pub cache: Vec<Cache>,
+    /// Place among the jobs of one `parallel`, from 1, and their number.
+    pub node: Option<(usize, usize)>,
     /// The job's name in the file.
     pub span: Span,
 }
@@ -170,17 +195,25 @@ impl Pipeline {
         stage_names: Vec<String>,
         jobs: Vec<PipelineJob>,
         hidden: Vec<String>,
-        warnings: Vec<Problem>,
+        source: &Source,
     ) -> Self {
         let mut pipeline = Self {
             stages: Vec::new(),
             jobs,
             stage_names,
-            warnings,
+            warnings: Vec::new(),
             hidden,
+            source: source.clone(),
         };
         pipeline.arrange();
+        receives::fill(&mut pipeline);
         pipeline
+    }
+
+    /// A problem with one of the jobs that shows only when it is to be run; a lower-case fragment.
+    pub fn problem(&self, job: &PipelineJob, message: &str) -> Problem {
+        let message = format!("the job `{}` cannot be run: {message}", job.name);
+        Problem::new(&self.source, ProblemKind::Job, job.span, message).label("this job")
     }
 
     /// Fills `stages` from `jobs`.

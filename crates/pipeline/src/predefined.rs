@@ -77,6 +77,21 @@ pub struct JobFacts {
     pub pipeline_iid: i64,
     /// When the run began, ISO 8601 in UTC.
     pub started_at: String,
+    /// Variables of dotenv reports, the stronger ones last (local-pipelines C1 row 6).
+    pub reported: Vec<Variable>,
+    /// Earlier jobs whose artifacts are there, in the order in which they are unpacked.
+    pub dependencies: Vec<Giver>,
+}
+
+/// An earlier job with artifacts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Giver {
+    /// `CI_JOB_ID` it had.
+    pub id: i64,
+    /// Name.
+    pub name: String,
+    /// Size of the archive, bytes.
+    pub size: i64,
 }
 
 /// Version of GitLab that local runs claim to be made by.
@@ -294,7 +309,11 @@ fn of_job(set: &mut Set, job: &PipelineJob, names: &ProjectNames, facts: &JobFac
     set.add("CI_JOB_NAME_SLUG", slug(&job.name));
     set.add("CI_JOB_GROUP_NAME", group_name(&job.name));
     set.add("CI_JOB_STAGE", job.stage.clone());
-    set.add("CI_NODE_TOTAL", "1");
+    if let Some((index, _)) = job.node {
+        set.add("CI_NODE_INDEX", index.to_string());
+    }
+    let total = job.node.map_or(1, |(_, total)| total);
+    set.add("CI_NODE_TOTAL", total.to_string());
     set.add("CI", "true");
     set.add("GITLAB_CI", "true");
     set.add("GANTRY_LOCAL", "true");

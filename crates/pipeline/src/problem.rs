@@ -33,6 +33,8 @@ pub enum ProblemKind {
     Reserved,
     /// A key given twice.
     Duplicate,
+    /// A job that can be read, and not be run as things are.
+    Job,
     /// The file holds no pipeline: no visible job, or none outside `.pre` and `.post`.
     NoJobs,
 }
@@ -190,7 +192,8 @@ pub struct PipelineError {
 }
 
 impl PipelineError {
-    pub(crate) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+    /// All problems of a file, at least one.
+    pub fn new(file: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(Problem::span);
         Self {
             file: file.to_owned(),

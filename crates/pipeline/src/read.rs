@@ -10,9 +10,12 @@ use crate::source::{Source, Span};
 use crate::suggest::did_you_mean;
 use crate::yaml::{self, Document, Entry, Limits, Map, Node};
 
+mod archives;
 mod global;
 mod image;
 mod job;
+mod order;
+mod parallel;
 mod script;
 mod variables;
 

@@ -1,12 +1,17 @@
 //! What the helper is asked for artifacts (job-lifecycle §6, coordinator-api §10).
 
+use std::path::PathBuf;
+
 use gantry_agent::{
     ArtifactEntry, Coordinator, Dependency, DownloadArtifactsRequest, Provenance, Selection,
     TlsFiles, UploadArtifactsRequest,
 };
 use gantry_job::{FeatureFlag, payload::Artifact, variable::parse_bool};
 
-use crate::{Inputs, StageWork, cache::Ended, resolve::Resolved, url::RepositoryUrl};
+use crate::{
+    ArtifactsAt, GIVEN_ARTIFACTS, Inputs, KEPT_ARTIFACTS, StageWork, cache::Ended,
+    resolve::Resolved, url::RepositoryUrl,
+};
 
 /// Makes a provenance statement.
 const PROVENANCE: &str = "RUNNER_GENERATE_ARTIFACTS_METADATA";
@@ -31,6 +36,7 @@ pub(crate) fn download(inputs: &Inputs<'_>, resolved: &Resolved) -> Option<Stage
         DownloadArtifactsRequest {
             project_dir: resolved.directories.project.clone().into(),
             coordinator: coordinator(inputs),
+            folder: folder(inputs, GIVEN_ARTIFACTS),
             dependencies,
             direct_download: resolved.flags.is_on(FeatureFlag::UseDirectDownload),
             parallel_transfer: resolved
@@ -44,7 +50,7 @@ pub(crate) fn download(inputs: &Inputs<'_>, resolved: &Resolved) -> Option<Stage
 /// `upload_artifacts_on_success` or `upload_artifacts_on_failure`, if an entry's `when` fits.
 pub(crate) fn upload(inputs: &Inputs<'_>, resolved: &Resolved, ended: Ended) -> Option<StageWork> {
     let runner = inputs.runner;
-    if runner.url.is_empty() {
+    if runner.url.is_empty() && inputs.artifacts == ArtifactsAt::Server {
         return None;
     }
     let entries: Vec<_> = resolved
@@ -71,6 +77,7 @@ pub(crate) fn upload(inputs: &Inputs<'_>, resolved: &Resolved, ended: Ended) -> 
         UploadArtifactsRequest {
             project_dir: resolved.directories.project.clone().into(),
             coordinator: coordinator(inputs),
+            folder: folder(inputs, KEPT_ARTIFACTS),
             job_id: inputs.payload.id.unsigned_abs(),
             token: inputs.payload.token.expose().into(),
             entries,
@@ -85,6 +92,11 @@ pub(crate) fn upload(inputs: &Inputs<'_>, resolved: &Resolved, ended: Ended) -> 
 /// Whether an entry asks for anything. One with exclusions only does, and uploads nothing (job-lifecycle §6.3).
 fn is_wanted(artifact: &Artifact) -> bool {
     artifact.untracked || !artifact.paths.is_empty() || !artifact.exclude.is_empty()
+}
+
+/// The directory for a job without a server.
+fn folder(inputs: &Inputs<'_>, path: &str) -> Option<PathBuf> {
+    (inputs.artifacts == ArtifactsAt::Here).then(|| path.into())
 }
 
 fn coordinator(inputs: &Inputs<'_>) -> Coordinator {

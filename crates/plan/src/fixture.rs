@@ -9,7 +9,7 @@ use gantry_job::{
     payload::{GitInfo, Image, JobInfo, ServerFeatures, Step},
 };
 
-use crate::{HostFacts, Inputs, LogPlan, Numbers, Plan, Sources, resolve::Resolved};
+use crate::{ArtifactsAt, HostFacts, Inputs, LogPlan, Numbers, Plan, Sources, resolve::Resolved};
 
 /// The job's token, which no output may show.
 pub(crate) const JOB_TOKEN: &str = "glcbt-64_job-token";
@@ -24,6 +24,7 @@ pub(crate) struct Fixture {
     pub(crate) tls: TlsFiles,
     pub(crate) sources: Sources,
     pub(crate) secrets: Vec<Variable>,
+    pub(crate) artifacts: ArtifactsAt,
 }
 
 impl Fixture {
@@ -96,6 +97,7 @@ impl Fixture {
             tls: TlsFiles::default(),
             sources: Sources::Git,
             secrets: Vec::new(),
+            artifacts: ArtifactsAt::Server,
         }
     }
 
@@ -155,6 +157,7 @@ impl Fixture {
             correlation_id: Some("01CORRELATION"),
             sources: self.sources,
             secrets: &self.secrets,
+            artifacts: self.artifacts,
         }
     }
 

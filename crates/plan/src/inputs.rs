@@ -25,6 +25,8 @@ pub struct Inputs<'a> {
     pub sources: Sources,
     /// Resolved external secrets (see [`crate::secret_requests`]).
     pub secrets: &'a [Variable],
+    /// Where artifacts are kept.
+    pub artifacts: ArtifactsAt,
 }
 
 /// Facts of the process and its host.
@@ -73,3 +75,19 @@ pub enum Sources {
     /// The working tree of a local run, uploaded.
     WorkingTree,
 }
+
+/// Where artifacts are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ArtifactsAt {
+    /// On the server.
+    #[default]
+    Server,
+    /// With whoever runs the job: the helper leaves archives in [`KEPT_ARTIFACTS`] and finds those of earlier jobs in
+    /// [`GIVEN_ARTIFACTS`].
+    Here,
+}
+
+/// Directory of the helper container in which a job without a server leaves its archives.
+pub const KEPT_ARTIFACTS: &str = "/gantry-artifacts/kept";
+/// Directory of the helper container in which a job without a server finds archives of earlier jobs.
+pub const GIVEN_ARTIFACTS: &str = "/gantry-artifacts/given";

@@ -45,7 +45,9 @@ mod volumes;
 
 pub use build::plan;
 pub use gantry_config::PullPolicy;
-pub use inputs::{HostFacts, Inputs, Numbers, Sources};
+pub use inputs::{
+    ArtifactsAt, GIVEN_ARTIFACTS, HostFacts, Inputs, KEPT_ARTIFACTS, Numbers, Sources,
+};
 pub use labels::job_url;
 pub use log_plan::log_plan;
 pub use refusal::refusal;

@@ -4,7 +4,7 @@ use gantry_config::RunnerConfig;
 use gantry_container::{EngineFacts, EngineFlavor};
 use gantry_job::{FeatureFlag, JobPayload, Masks, TlsFiles, Variable};
 
-use crate::{HostFacts, Inputs, LogPlan, Numbers, Sources, resolve};
+use crate::{ArtifactsAt, HostFacts, Inputs, LogPlan, Numbers, Sources, resolve};
 
 /// How the log of a job is written. Needs no engine and never fails, so that every failure has a log to stand in. Asked again
 /// with the external `secrets` when these are known, for what they add to the masks.
@@ -27,6 +27,7 @@ pub fn log_plan(
         correlation_id: None,
         sources: Sources::Git,
         secrets,
+        artifacts: ArtifactsAt::Server,
     };
     let (flags, variables, debug_trace) = match resolve::resolve(&inputs) {
         Ok(resolved) => (

@@ -3,7 +3,9 @@
 use gantry_config::RunnerConfig;
 use gantry_job::{JobPayload, JobSettings, SecretRequests, TlsFiles};
 
-use crate::{HostFacts, Inputs, Numbers, Sources, limits, log_plan::any_engine, resolve};
+use crate::{
+    ArtifactsAt, HostFacts, Inputs, Numbers, Sources, limits, log_plan::any_engine, resolve,
+};
 
 /// The external secrets of a job, in order of their names; none where it has none. To be resolved before the job is planned, and
 /// then given to [`crate::plan()`] in [`Inputs::secrets`]. Never fails: what is wrong with the job, its plan tells.
@@ -23,6 +25,7 @@ pub fn secret_requests(
         tls: &TlsFiles::default(),
         correlation_id: None,
         sources: Sources::Git,
+        artifacts: ArtifactsAt::Server,
         secrets: &[],
     };
     let (variables, flags) = match resolve::resolve(&inputs) {

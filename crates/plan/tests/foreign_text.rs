@@ -8,7 +8,9 @@ use gantry_job::{
     JobPayload, TlsFiles, Variable,
     payload::{Artifact, Cache, Credential, GitInfo, Image, JobInfo, RunnerInfo, Step},
 };
-use gantry_plan::{HostFacts, Inputs, Numbers, Sources, job_url, log_plan, plan, refusal, render};
+use gantry_plan::{
+    ArtifactsAt, HostFacts, Inputs, Numbers, Sources, job_url, log_plan, plan, refusal, render,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 /// Text as it may come: plain, with what means something to someone, and any characters at all.
@@ -216,6 +218,7 @@ proptest! {
             correlation_id: None,
             sources: if local { Sources::WorkingTree } else { Sources::Git },
             secrets: &[],
+            artifacts: if local { ArtifactsAt::Here } else { ArtifactsAt::Server },
         };
         let Ok(plan) = plan(&inputs) else { return Ok(()) };
 

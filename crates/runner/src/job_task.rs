@@ -12,7 +12,7 @@ use gantry_gitlab::{
 };
 use gantry_job::{Cause, FailureReason, FeatureFlag, FeatureFlags, Masks, Variable};
 use gantry_journal::{JobFolder, Journal, JournalError};
-use gantry_plan::{Inputs, LogPlan, Plan, Sources};
+use gantry_plan::{ArtifactsAt, Inputs, LogPlan, Plan, Sources};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceError, TraceOptions};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -578,6 +578,7 @@ async fn prepare_job(
                 correlation_id: Some(&open.origin.correlation_id),
                 sources: Sources::Git,
                 secrets: open.secrets.as_deref().unwrap_or(&[]),
+                artifacts: ArtifactsAt::Server,
             };
             match gantry_plan::plan(&inputs) {
                 Ok(plan) => {
@@ -644,6 +645,7 @@ fn executor_job(
         access,
         environment: shared.environment.clone(),
         working_tree: None,
+        artifacts: None,
         caches: shared.caches.get(&open.runner),
         observer: open.observed.executor(),
     }

@@ -472,6 +472,20 @@ impl Engine for FakeEngine {
         self.leave(entered, result).await
     }
 
+    async fn archive_get(&self, id: &str, path: &str) -> Result<Option<Archive>, EngineError> {
+        let entered = self.enter(Verb::ArchiveGet, id, path).await?;
+        let found = {
+            let world = self.world();
+            world.find(id).and_then(|index| {
+                let container = &world.containers[index];
+                let (place, rest) = Files::resolve(&container.id, &container.spec.host.binds, path);
+                world.files.archive(&place, &rest)
+            })
+        };
+        let archive = found.map(|bytes| -> Archive { Box::pin(std::io::Cursor::new(bytes)) });
+        self.leave(entered, Ok(archive)).await
+    }
+
     async fn archive_mode(&self, id: &str, path: &str) -> Result<Option<u32>, EngineError> {
         let entered = self.enter(Verb::ArchiveMode, id, path).await?;
         let mode = {

@@ -32,6 +32,7 @@ pub enum Verb {
     ContainerRemove,
     ContainerList,
     ArchivePut,
+    ArchiveGet,
     ArchiveMode,
     Exec,
     ExecExitCode,

@@ -93,6 +93,35 @@ impl Files {
         }
     }
 
+    /// What lies at a path and below it, as a tar whose names begin with the path's last part.
+    pub(super) fn archive(&self, place: &Place, path: &str) -> Option<Vec<u8>> {
+        let last = path.rsplit('/').next().unwrap_or(path);
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut any = false;
+        for ((at, name), entry) in &self.entries {
+            let Some(rest) = below(name, path).filter(|_| at == place) else {
+                continue;
+            };
+            any = true;
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(if entry.directory {
+                tar::EntryType::Directory
+            } else {
+                tar::EntryType::Regular
+            });
+            header.set_mode(entry.mode);
+            header.set_uid(entry.uid);
+            header.set_gid(entry.gid);
+            header.set_size(entry.content.len() as u64);
+            let name = format!("{last}/{rest}");
+            // Writing to memory cannot fail.
+            builder
+                .append_data(&mut header, name.trim_end_matches('/'), &entry.content[..])
+                .ok();
+        }
+        any.then(|| builder.into_inner().unwrap_or_default())
+    }
+
     pub(super) fn entry(&self, place: &Place, path: &str) -> Option<&UploadedEntry> {
         self.entries.get(&(place.clone(), clean(path)))
     }

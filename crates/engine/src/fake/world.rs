@@ -267,6 +267,26 @@ impl FakeEngine {
             .cloned()
     }
 
+    /// A program in the container whose name ends so writes a file.
+    pub fn write_file(&self, container: &str, path: &str, content: &[u8]) {
+        let mut world = self.world();
+        let mut all = world.containers.iter();
+        let Some(container) = all.find(|one| one.name.ends_with(container)) else {
+            return;
+        };
+        let (place, rest) = Files::resolve(&container.id, &container.spec.host.binds, path);
+        let entry = UploadedEntry {
+            path: rest.clone(),
+            directory: false,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            content: content.to_vec().into(),
+        };
+        // A directory in its place is the test's own mistake.
+        world.files.put(place, rest, entry).ok();
+    }
+
     /// Names of the volumes.
     pub fn volumes(&self) -> Vec<String> {
         self.world().volumes.keys().cloned().collect()

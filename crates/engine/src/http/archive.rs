@@ -1,5 +1,10 @@
+use std::io;
+
 use base64::Engine as _;
+use futures_util::TryStreamExt as _;
+use http_body_util::BodyDataStream;
 use hyper::{Method, StatusCode};
+use tokio_util::io::StreamReader;
 
 use super::{HttpEngine, models::PathStat};
 use crate::{Archive, EngineError};
@@ -24,6 +29,27 @@ impl HttpEngine {
             .await?
             .good(&what)
             .map(drop)
+    }
+
+    /// The limit is that of the answer's begin: an engine packs while it sends.
+    pub(super) async fn get_archive(
+        &self,
+        id: &str,
+        path: &str,
+    ) -> Result<Option<Archive>, EngineError> {
+        let what = format!("download of {path} from container {id}");
+        let call = self.call(what, Method::GET, |session| {
+            let request = session.path("/containers").segment(id).then("/archive");
+            request.query("path", path)
+        });
+        let limit = Some(self.client().timeouts.answer);
+        let response = match self.note(self.client().stream(call.await?, limit).await) {
+            Ok(response) => response,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let body = BodyDataStream::new(response.into_body()).map_err(io::Error::other);
+        Ok(Some(Box::pin(StreamReader::new(body))))
     }
 
     pub(super) async fn path_mode(&self, id: &str, path: &str) -> Result<Option<u32>, EngineError> {

@@ -124,6 +124,7 @@ impl Bench {
             correlation_id: None,
             sources: setup.sources,
             secrets: &[],
+            artifacts: setup.artifacts,
         };
         let plan = Arc::new(gantry_plan::plan(&inputs).unwrap());
         let log = gantry_plan::log_plan(&setup.payload, &setup.runner, &host, inputs.numbers, &[]);
@@ -208,6 +209,7 @@ impl Bench {
                 docker_config: None,
             },
             working_tree: None,
+            artifacts: None,
             caches: None,
             observer: JobObserver::default(),
         };

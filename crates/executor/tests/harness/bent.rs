@@ -209,6 +209,10 @@ impl Engine for Bent {
         self.engine.archive_put(id, path, archive).await
     }
 
+    async fn archive_get(&self, id: &str, path: &str) -> Result<Option<Archive>, EngineError> {
+        self.engine.archive_get(id, path).await
+    }
+
     async fn archive_mode(&self, id: &str, path: &str) -> Result<Option<u32>, EngineError> {
         self.engine.archive_mode(id, path).await
     }

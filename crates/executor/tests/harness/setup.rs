@@ -10,7 +10,7 @@ use gantry_job::{
         RunnerInfo, ServerFeatures, Step,
     },
 };
-use gantry_plan::{HostFacts, Sources};
+use gantry_plan::{ArtifactsAt, HostFacts, Sources};
 
 use super::{shell, work::Work};
 
@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     pub(crate) runner: RunnerConfig,
     pub(crate) flavor: EngineFlavor,
     pub(crate) sources: Sources,
+    pub(crate) artifacts: ArtifactsAt,
     /// Local images besides the build image, the helper's and those of services.
     pub(crate) images: Vec<FakeImage>,
     /// Images that can be pulled; the job's own are not local then.
@@ -93,6 +94,7 @@ impl Setup {
             runner,
             flavor: EngineFlavor::Docker,
             sources: Sources::Git,
+            artifacts: ArtifactsAt::Server,
             images: Vec::new(),
             registry: None,
             image: shell::Image::default(),

@@ -9,7 +9,7 @@ use std::{
 
 use clap::ValueEnum;
 use gantry_config::Config;
-use gantry_engine::EngineError;
+use gantry_engine::{EngineError, SharedEngine};
 use gantry_job::{Variable, duration};
 use gantry_local::{
     Project, ProjectError, RunError, RunOptions, SIGINT, Setup, Stop, Style, facts, listing,
@@ -32,6 +32,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The working tree is used as it is: changed and untracked files too, ignored ones not. It is never written to.
+Artifacts go to the jobs that get them on a server, too, and to a folder that is named at the end; caches are kept for the next run.
 Ctrl-C stops the jobs, runs their after_script and removes everything; a second one leaves at once.
 The exit code is 0 if all jobs passed or may fail, else 1.")]
 pub(crate) struct ExecArgs {
@@ -53,7 +54,7 @@ pub(crate) struct ExecArgs {
         requires = "list"
     )]
     format: OutputFormat,
-    /// Most jobs of a stage side by side; as many as there are CPUs if not given
+    /// Most jobs side by side; as many as there are CPUs if not given
     #[arg(short = 'j', long = "jobs", value_name = "N")]
     at_once: Option<NonZeroUsize>,
     /// Set a variable, over those of the file; a KEY alone takes its value from the environment
@@ -71,6 +72,15 @@ pub(crate) struct ExecArgs {
     /// Give extended privileges to the containers
     #[arg(long)]
     privileged: bool,
+    /// Go on with later stages when a job fails; only jobs that need it are skipped
+    #[arg(short, long)]
+    keep_going: bool,
+    /// Folder for the artifacts, with a folder for each job; a folder of your state directory if not given
+    #[arg(long, value_name = "DIR")]
+    artifacts_dir: Option<PathBuf>,
+    /// Remove the caches and artifacts that earlier runs of this repository left, and run nothing
+    #[arg(long, conflicts_with_all = ["jobs", "list", "artifacts_dir"])]
+    clear_cache: bool,
     /// Engine to use, e.g. unix:///run/podman/podman.sock; DOCKER_HOST or the usual socket if not given
     #[arg(long, value_name = "URL")]
     docker_host: Option<String>,
@@ -116,6 +126,14 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: ExecArgs) -> Result<ExitCode
         .map_err(|error| CliError::new(format!("the current folder cannot be read: {error}")))?;
     let project =
         Project::find(&folder, args.file.as_deref()).map_err(|error| no_project(&error))?;
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
+    if args.clear_cache {
+        return runtime()?.block_on(clear(args, &project));
+    }
     let pipeline =
         gantry_pipeline::parse_bytes(&project.name, &project.bytes).map_err(bad_pipeline)?;
     warn(&pipeline.warnings);
@@ -124,9 +142,7 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: ExecArgs) -> Result<ExitCode
         return list(&pipeline, args.format);
     }
     let pipeline = select(&pipeline, &args.jobs)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let code = runtime.block_on(exec(args, &folder, &project, pipeline));
     // After a second Ctrl-C nothing may be waited for.
     runtime.shutdown_background();
@@ -140,12 +156,7 @@ async fn exec(
     pipeline: Pipeline,
 ) -> Result<ExitCode, CliError> {
     let stop = signals()?;
-    let settings = EngineSettings {
-        host: args.docker_host,
-        tls_verify: false,
-        tls_cert_path: None,
-    };
-    let engine = host::connect(&settings).map_err(|error| CliError::new(error.to_string()))?;
+    let engine = connect(args.docker_host)?;
     let checkout = facts::collect(folder, &project.name)
         .await
         .map_err(|error| failed(&error))?;
@@ -163,11 +174,14 @@ async fn exec(
             variables: args.env,
             timeout: args.timeout,
             privileged: args.privileged,
+            artifacts: args.artifacts_dir.map(|dir| folder.join(dir)),
+            keep_going: args.keep_going,
         },
         engine,
         environment: host::environment(&config),
         host: host::facts(&config.gantry, "local".to_owned(), String::new()),
-        state: state_folder(),
+        state: state_folder("exec"),
+        store: state_folder("artifacts"),
         started_at: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -180,7 +194,7 @@ async fn exec(
     };
     let report = gantry_local::run(setup)
         .await
-        .map_err(|error| not_started(&error))?;
+        .map_err(|error| not_started(&project.name, &error))?;
     if report.stop == Stop::Now {
         let text = "left at once: containers, networks and volumes of this run may still be there; the next `gantry exec` removes them";
         // Nobody is left to tell that stderr is closed.
@@ -191,6 +205,32 @@ async fn exec(
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn connect(docker_host: Option<String>) -> Result<SharedEngine, CliError> {
+    let settings = EngineSettings {
+        host: docker_host,
+        tls_verify: false,
+        tls_cert_path: None,
+    };
+    host::connect(&settings).map_err(|error| CliError::new(error.to_string()))
+}
+
+/// `--clear-cache`.
+async fn clear(args: ExecArgs, project: &Project) -> Result<ExitCode, CliError> {
+    let engine = connect(args.docker_host)?;
+    let store = state_folder("artifacts");
+    let cleared = gantry_local::clear(&engine, &project.root, &store)
+        .await
+        .map_err(|error| failed(&error))?;
+    let text = match (cleared.caches, cleared.artifacts) {
+        (true, true) => "Removed the caches and artifacts of earlier runs",
+        (true, false) => "Removed the caches of earlier runs",
+        (false, true) => "Removed the artifacts of earlier runs",
+        (false, false) => "There are no caches or artifacts of earlier runs",
+    };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn select(pipeline: &Pipeline, jobs: &[String]) -> Result<Pipeline, CliError> {
@@ -234,17 +274,17 @@ fn signals() -> Result<watch::Receiver<Stop>, CliError> {
     Ok(stop)
 }
 
-/// Where runs remember what they made, by the rules of the XDG base directories.
-fn state_folder() -> PathBuf {
+/// Where runs remember what they made (`exec`) and keep what jobs left (`artifacts`), by the rules of the XDG base directories.
+fn state_folder(what: &str) -> PathBuf {
     let state = host::variable("XDG_STATE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| Some(host::home()?.join(".local/state")));
     match state {
-        Some(state) => state.join("gantry/exec"),
+        Some(state) => state.join("gantry").join(what),
         None => {
             let uid = rustix::process::getuid().as_raw();
-            std::env::temp_dir().join(format!("gantry-exec-{uid}"))
+            std::env::temp_dir().join(format!("gantry-{what}-{uid}"))
         }
     }
 }
@@ -280,15 +320,20 @@ fn no_project(error: &ProjectError) -> CliError {
     failed(error).hint(hint)
 }
 
-fn not_started(error: &RunError) -> CliError {
+fn not_started(file: &str, error: &RunError) -> CliError {
     let plain = failed(error);
     match error {
+        RunError::Jobs(problems) => {
+            let problems = problems.iter().map(|problem| problem.problem.clone());
+            bad_pipeline(PipelineError::new(file, problems.collect()))
+        }
         RunError::Engine { error, .. } => match error {
             EngineError::Unreachable { message, .. } if message.contains("ermission denied") => {
                 plain.hint("your user may not use the socket: join the group that owns it (often `docker`), or use an engine of your own, such as rootless Podman")
             }
             _ => plain.hint("start Docker or Podman, or name the engine with --docker-host or DOCKER_HOST"),
         },
+        RunError::Artifacts(_) => plain.hint("name an empty folder, or one that does not exist, with --artifacts-dir"),
         RunError::State(_) => plain.hint("XDG_STATE_HOME names another place for it"),
         _ => plain,
     }

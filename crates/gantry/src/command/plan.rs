@@ -7,7 +7,7 @@ use std::{
 use gantry_config::RunnerConfig;
 use gantry_container::{EngineFacts, EngineFlavor};
 use gantry_job::{Cause, JobPayload, SecretRequests};
-use gantry_plan::{HostFacts, Inputs, Numbers, Sources, render};
+use gantry_plan::{ArtifactsAt, HostFacts, Inputs, Numbers, Sources, render};
 
 use crate::{cli::OutputFormat, error::CliError, host};
 
@@ -86,6 +86,7 @@ fn print(
         correlation_id: None,
         sources: Sources::Git,
         secrets: &secrets,
+        artifacts: ArtifactsAt::Server,
     };
     let log = gantry_plan::log_plan(payload, runner, facts, inputs.numbers, &secrets);
     let plan = gantry_plan::plan(&inputs).map_err(|cause| would_fail(&cause))?;

@@ -25,11 +25,11 @@ fn jobs_are_listed_by_stage_for_people_and_programs() {
 
 #[test]
 fn mistakes_in_the_file_are_shown_with_their_place() {
-    let repository = Repository::new("job:\n  image: a\n  scirpt: [x]\n  cache: {}\n", None);
+    let repository = Repository::new("job:\n  image: a\n  scirpt: [x]\n  rules: []\n", None);
     let done = repository.exec(&["--no-color"]);
     assert_eq!(done.code, Some(1));
     assert_eq!(done.stdout, "");
-    for part in [".gitlab-ci.yml:3:3", "scirpt", "script", "cache", "──"] {
+    for part in [".gitlab-ci.yml:3:3", "scirpt", "script", "rules", "──"] {
         assert!(done.stderr.contains(part), "no {part:?} in {done:#?}");
     }
     assert!(!done.stderr.contains('\x1b'), "{done:#?}");
@@ -61,4 +61,24 @@ fn what_is_missing_is_named_with_what_to_do() {
         done.stderr.contains("there is no .gitlab-ci.yml"),
         "{done:#?}"
     );
+}
+
+#[test]
+fn a_job_that_cannot_be_run_is_shown_in_its_file_before_anything_starts() {
+    let Some(engine) = crate::harness::engine() else {
+        return;
+    };
+    let file = "ok: {image: a, script: x}\n\nlate:\n  script: x\n";
+    let repository = Repository::new(file, Some(&engine));
+    let done = repository.exec(&["--no-color"]);
+    assert_eq!(done.code, Some(1));
+    for part in [
+        ".gitlab-ci.yml:3:1",
+        "the job `late` cannot be run: it names no image",
+        "3 │ late:",
+        "──",
+    ] {
+        assert!(done.stderr.contains(part), "no {part:?} in {done:#?}");
+    }
+    repository.assert_nothing_left();
 }

@@ -181,8 +181,7 @@ impl Repository {
         found
     }
 
-    /// Names of what runs of this repository have on the engine now.
-    pub(crate) fn on_engine(&self) -> Vec<String> {
+    fn client(&self) -> (SharedEngine, tokio::runtime::Runtime) {
         let engine = self.engine.as_deref().unwrap();
         let endpoint = Endpoint::resolve(engine, false, "", |name| std::env::var(name).ok());
         let engine: SharedEngine = Arc::new(HttpEngine::new(endpoint.unwrap()).unwrap());
@@ -190,6 +189,24 @@ impl Repository {
             .enable_all()
             .build()
             .unwrap();
+        (engine, runtime)
+    }
+
+    /// Names of the volumes with caches of this repository.
+    pub(crate) fn cache_volumes(&self) -> Vec<String> {
+        let (engine, runtime) = self.client();
+        let filter = ListFilter {
+            labels: [("gantry.exec.cache".to_owned(), String::new())].into(),
+            name: None,
+        };
+        let volumes = runtime.block_on(engine.volume_list(&filter)).unwrap();
+        let names = volumes.into_iter().map(|volume| volume.name);
+        names.filter(|name| name.contains(&self.name)).collect()
+    }
+
+    /// Names of what runs of this repository have on the engine now.
+    pub(crate) fn on_engine(&self) -> Vec<String> {
+        let (engine, runtime) = self.client();
         let filter = ListFilter {
             labels: [(STATE_LABEL.to_owned(), String::new())].into(),
             name: None,
@@ -238,6 +255,19 @@ impl Repository {
             .collect();
         left.sort();
         assert_eq!(left, ["counters.json", "lock"]);
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
+        // Caches stay after a run; a test that failed leaves none either.
+        let (engine, runtime) = self.client();
+        for name in self.cache_volumes() {
+            runtime.block_on(engine.volume_remove(&name, true)).ok();
+        }
     }
 }
 

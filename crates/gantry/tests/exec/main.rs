@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod archives;
 mod command_line;
 mod harness;
 mod jobs;

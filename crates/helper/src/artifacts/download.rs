@@ -20,7 +20,11 @@ pub(crate) fn run(
     request: &DownloadArtifactsRequest,
     done: &mut Vec<EntryResult>,
 ) -> Result<(), String> {
-    let client = client(&request.coordinator, 3600, 600);
+    // A job without a server needs none, and its certificates least of all.
+    let client = request
+        .folder
+        .is_none()
+        .then(|| client(&request.coordinator, 3600, 600));
     let parallel = request.parallel_transfer.then_some(Parallel::USUAL);
     let mut failure = None;
     for dependency in &request.dependencies {
@@ -29,7 +33,12 @@ pub(crate) fn run(
             "Downloading artifacts for {} ({})...",
             dependency.name, dependency.id
         ));
-        match download(request, dependency, &client, parallel) {
+        let downloaded = match (&request.folder, &client) {
+            (Some(folder), _) => super::folder::take(folder, dependency, &request.project_dir),
+            (None, Some(client)) => download(request, dependency, client, parallel),
+            (None, None) => continue,
+        };
+        match downloaded {
             Ok((extracted, bytes)) => {
                 result.files = extracted.entries;
                 result.bytes = bytes;

@@ -38,16 +38,19 @@ pub(crate) fn run(
     request: &UploadArtifactsRequest,
     done: &mut Vec<EntryResult>,
 ) -> Result<(), String> {
-    let client = client(
-        &request.coordinator,
-        request.timeout_seconds,
-        request.response_header_timeout_seconds,
-    );
+    let to = match &request.folder {
+        Some(folder) => To::Folder(folder),
+        None => To::Server(client(
+            &request.coordinator,
+            request.timeout_seconds,
+            request.response_header_timeout_seconds,
+        )),
+    };
     let mut failure = None;
-    for entry in &request.entries {
+    for (place, entry) in request.entries.iter().enumerate() {
         let mut result = crate::stage_child::result(done.len(), EntryOutcome::Nothing);
         log::notice("Uploading artifacts...");
-        match upload(request, entry, &client) {
+        match upload(request, entry, place, &to) {
             Ok(Some(sent)) => {
                 result.outcome = EntryOutcome::Done;
                 result.files = sent.entries;
@@ -68,29 +71,37 @@ pub(crate) fn run(
 
 /// The command: one entry.
 pub(crate) fn run_quietly(request: &UploadArtifactsRequest) -> Result<(), String> {
-    let client = client(
+    let to = To::Server(client(
         &request.coordinator,
         request.timeout_seconds,
         request.response_header_timeout_seconds,
-    );
-    for entry in &request.entries {
-        upload(request, entry, &client).map_err(|error| error.text)?;
+    ));
+    for (place, entry) in request.entries.iter().enumerate() {
+        upload(request, entry, place, &to).map_err(|error| error.text)?;
     }
     Ok(())
 }
 
+/// Where archives go.
+enum To<'a> {
+    Server(Client),
+    /// A directory, for a job without a server.
+    Folder(&'a Path),
+}
+
 /// What was sent.
 pub(crate) struct Sent {
-    entries: u64,
+    pub(super) entries: u64,
     /// Of the archive.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// One entry; `None`: it has no files.
 fn upload(
     request: &UploadArtifactsRequest,
     entry: &ArtifactEntry,
-    client: &Client,
+    place: usize,
+    to: &To<'_>,
 ) -> Result<Option<Sent>, ArtifactError> {
     let (format, suffix) = match entry.format.as_str() {
         "" | "zip" => (Format::Zip, ".zip"),
@@ -121,7 +132,11 @@ fn upload(
         level: level(variable("ARTIFACT_COMPRESSION_LEVEL")),
         file: format!("{name}{suffix}"),
     };
-    send(request, entry, client, &job).map(Some)
+    match to {
+        To::Server(client) => send(request, entry, client, &job),
+        To::Folder(folder) => super::folder::keep(folder, request.job_id, place, entry, &job),
+    }
+    .map(Some)
 }
 
 /// The base name of what the job calls its artifacts.
@@ -138,11 +153,11 @@ fn name(text: &str) -> String {
 }
 
 /// What is packed, each time.
-struct Job<'a> {
-    root: &'a Path,
-    items: &'a [Item],
-    format: Format,
-    level: Level,
+pub(super) struct Job<'a> {
+    pub(super) root: &'a Path,
+    pub(super) items: &'a [Item],
+    pub(super) format: Format,
+    pub(super) level: Level,
     /// Name of the archive.
     file: String,
 }
@@ -329,12 +344,7 @@ fn reply(
         201 => {
             line(log::Level::Info, "201 Created", &answer);
             let packed = packed.unwrap_or_default();
-            for path in packed.shrunk {
-                log::warning(&format!(
-                    "{} became shorter while it was read",
-                    path.display()
-                ));
-            }
+            tell_shrunk(&packed);
             Ok(Reply::Sent(Sent {
                 entries: packed.entries,
                 bytes,
@@ -414,6 +424,16 @@ fn dump(answer: &mut crate::http::Answer) {
         log::info(&format!(
             "Response body: {}",
             shown(&String::from_utf8_lossy(body))
+        ));
+    }
+}
+
+/// Files that did not hold what they were listed with.
+pub(super) fn tell_shrunk(packed: &Packed) {
+    for path in &packed.shrunk {
+        log::warning(&format!(
+            "{} became shorter while it was read",
+            path.display()
         ));
     }
 }

@@ -504,3 +504,53 @@ fn a_canceled_upload_ends_and_sends_no_whole_archive() {
     let done = job.client.finish("upload/canceled");
     assert_eq!(done.exit_code, 143);
 }
+
+#[test]
+fn a_job_without_a_server_leaves_its_archives_in_a_folder_and_finds_others_there() {
+    let mut job = Job::new();
+    job.write("a", "of the first");
+    let folder = job.agent.dir.path().join("kept");
+    let request = UploadArtifactsRequest {
+        project_dir: job.project(),
+        folder: Some(folder.clone()),
+        job_id: 7,
+        entries: vec![entry("none"), entry("a")],
+        ..UploadArtifactsRequest::default()
+    };
+    let done = job.upload_with(request).ok();
+    assert_eq!(
+        [done.entries[0].outcome, done.entries[1].outcome],
+        [EntryOutcome::Nothing, EntryOutcome::Done]
+    );
+    assert!(
+        done.err()
+            .contains("Keeping artifacts as \"archive\"... ok")
+    );
+    assert!(!folder.join("0.zip").exists());
+    let size = fs::metadata(folder.join("1.zip")).unwrap().len();
+    assert_eq!(done.entries[1].bytes, size);
+
+    fs::rename(folder.join("1.zip"), folder.join("3.zip")).unwrap();
+    fs::write(folder.join("4.zip"), "damaged").unwrap();
+    job.write("a", "of this one");
+    let request = DownloadArtifactsRequest {
+        project_dir: job.project(),
+        folder: Some(folder),
+        dependencies: vec![dependency(9), dependency(4), dependency(3)],
+        ..DownloadArtifactsRequest::default()
+    };
+    let done = job.run(StageRequest::DownloadArtifacts(Box::new(request)));
+    assert_eq!(done.exit_code, 1);
+    let outcomes: Vec<_> = done.entries.iter().map(|entry| entry.outcome).collect();
+    assert_eq!(
+        outcomes,
+        [
+            EntryOutcome::Failed,
+            EntryOutcome::Failed,
+            EntryOutcome::Done
+        ]
+    );
+    assert!(done.entries[0].error.as_ref().unwrap().contains("9.zip"));
+    let text = fs::read_to_string(job.project().join("a")).unwrap();
+    assert_eq!(text, "of the first");
+}

@@ -1,7 +1,12 @@
 //! The jobs of a run on their way: which start, which end, how they are stopped, and the removal of
 //! what they made, which no other job waits for.
 
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    future::ready,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use gantry_executor::Wish;
 use gantry_pipeline::Pipeline;
@@ -12,19 +17,26 @@ use tokio::{
 };
 
 use super::{
-    PlannedJob, QUIET, Shared,
+    PlannedJob, Preparation, QUIET, Shared,
     job::{Ended, JobRun},
 };
 use crate::{
-    JobReport, JobState, PipelineStatus, Report, Schedule, Stop, Style, leftovers,
+    JobEnd, JobReport, JobState, PipelineStatus, Report, Schedule, Stop, Style,
+    artifacts::Given,
+    leftovers,
     output::{JobLines, Label, Paint},
+    report,
     stop::SIGPIPE,
 };
 
 /// A run on its way.
 pub(super) struct Course {
+    pipeline: Pipeline,
+    /// Names of its jobs.
+    names: HashSet<String>,
+    preparation: Preparation,
     schedule: Schedule,
-    /// By job: what was planned, until it starts.
+    /// By job: what was planned, until it starts; none if that could not be done yet.
     waiting: Vec<Option<PlannedJob>>,
     labels: Vec<Label>,
     reports: Vec<JobReport>,
@@ -41,14 +53,17 @@ pub(super) struct Course {
 
 impl Course {
     pub(super) fn new(
-        pipeline: &Pipeline,
-        at_once: NonZeroUsize,
+        pipeline: Pipeline,
         style: Style,
         shared: Shared,
-        jobs: Vec<PlannedJob>,
+        preparation: Preparation,
+        jobs: Vec<Option<PlannedJob>>,
         stop: watch::Receiver<Stop>,
     ) -> Self {
         let names = pipeline.jobs.iter().map(|job| job.name.as_str());
+        let labels = Label::of_jobs(names.clone(), style);
+        let options = &preparation.options;
+        let schedule = Schedule::new(&pipeline, options.at_once).keep_going(options.keep_going);
         let reports = pipeline.jobs.iter().map(|job| JobReport {
             name: job.name.clone(),
             stage: job.stage.clone(),
@@ -57,10 +72,12 @@ impl Course {
             took: None,
         });
         Self {
-            schedule: Schedule::new(pipeline, at_once),
-            waiting: jobs.into_iter().map(Some).collect(),
-            labels: Label::of_jobs(names, style),
+            names: names.map(str::to_owned).collect(),
             reports: reports.collect(),
+            preparation,
+            schedule,
+            waiting: jobs,
+            labels,
             running: JoinSet::new(),
             by_task: HashMap::new(),
             removals: JoinSet::new(),
@@ -69,6 +86,7 @@ impl Course {
             stop,
             shared: Arc::new(shared),
             style,
+            pipeline,
         }
     }
 
@@ -89,6 +107,7 @@ impl Course {
             } else {
                 PipelineStatus::Running
             },
+            artifacts: self.kept(),
             jobs: self.reports,
             took,
             stop,
@@ -100,7 +119,7 @@ impl Course {
     async fn jobs(&mut self) -> bool {
         loop {
             for job in self.schedule.start() {
-                self.start(job);
+                self.start(job).await;
             }
             if self.running.is_empty() {
                 return true;
@@ -122,25 +141,60 @@ impl Course {
         }
     }
 
-    fn start(&mut self, job: usize) {
-        // Each is started once.
-        let (Some(planned), Some(label)) = (self.waiting[job].take(), self.labels.get(job)) else {
-            return;
+    async fn start(&mut self, job: usize) {
+        let planned = self.waiting[job].take();
+        let entry = &self.pipeline.jobs[job];
+        let artifacts = &self.shared.artifacts;
+        let given = artifacts.given(&entry.receives, |name| self.names.contains(name));
+        for given in &given {
+            if let Some(line) = from_an_earlier_run(&entry.name, given) {
+                let line = self.style.paint(Paint::Dim, &line);
+                self.shared.printer.line(&line).await;
+            }
+        }
+        let planned = match planned {
+            Some(planned) if given.is_empty() => Ok(planned),
+            // What earlier jobs hand on may be part of any name.
+            _ => self.preparation.job(job, entry, &given, rand::random()),
         };
-        let run = JobRun {
-            shared: Arc::clone(&self.shared),
-            planned,
-            wishes: self.wishes.subscribe(),
-            lines: JobLines::new(label.clone()),
+        let task = match planned {
+            Ok(planned) => {
+                let id = self.preparation.job_id(job);
+                let run = JobRun {
+                    shared: Arc::clone(&self.shared),
+                    artifacts: artifacts.for_job(&entry.name, id, &given),
+                    planned,
+                    wishes: self.wishes.subscribe(),
+                    lines: JobLines::new(self.labels[job].clone()),
+                };
+                self.running.spawn(run.run())
+            }
+            Err(why) => self.running.spawn(ready(Ended::not_planned(why))),
         };
-        let task = self.running.spawn(run.run());
         self.by_task.insert(task.id(), job);
+    }
+
+    /// Jobs that left artifacts, and where they are.
+    fn kept(&self) -> Option<report::Kept> {
+        let artifacts = &self.shared.artifacts;
+        let jobs = self.pipeline.jobs.iter().map(|job| &job.name);
+        let jobs: Vec<String> = jobs.filter(|job| artifacts.has(job)).cloned().collect();
+        (!jobs.is_empty()).then(|| report::Kept {
+            folder: artifacts.shown().to_owned(),
+            jobs,
+        })
     }
 
     fn ended(&mut self, task: Id, ended: Ended) {
         let Some(job) = self.by_task.remove(&task) else {
             return;
         };
+        let entry = &self.pipeline.jobs[job];
+        let artifacts = &self.shared.artifacts;
+        let over = ended.end != JobEnd::Canceled;
+        if over && !entry.artifacts.is_empty() && !artifacts.has(&entry.name) {
+            artifacts.forget(&entry.name);
+        }
         let report = &mut self.reports[job];
         report.took = Some(ended.took);
         report.why = ended.why;
@@ -217,23 +271,10 @@ impl Course {
     fn explain(&mut self) {
         for (job, report) in self.reports.iter_mut().enumerate() {
             report.state = self.schedule.state(job);
-        }
-        let failed: Vec<_> = self
-            .reports
-            .iter()
-            .filter(|job| matches!(job.state, JobState::Failed | JobState::Canceled))
-            .filter(|job| job.took.is_some())
-            .map(|job| format!("`{}`", job.name))
-            .collect();
-        let why = match failed.as_slice() {
-            [one] => format!("{one} failed"),
-            [one, two] => format!("{one} and {two} failed"),
-            [one, rest @ ..] => format!("{one} and {} others failed", rest.len()),
-            [] => "an earlier stage failed".to_owned(),
-        };
-        for report in &mut self.reports {
             match report.state {
-                JobState::Skipped => report.why = Some(why.clone()),
+                JobState::Skipped => {
+                    report.why = Some(why_skipped(&self.schedule, &self.pipeline, job));
+                }
                 JobState::Canceled if report.took.is_none() => {
                     report.why = Some("not started".to_owned());
                 }
@@ -241,6 +282,35 @@ impl Course {
             }
         }
     }
+}
+
+/// Why a job did not run.
+fn why_skipped(schedule: &Schedule, pipeline: &Pipeline, job: usize) -> String {
+    let before = schedule.skipped_for(job);
+    let did = |job: usize| match schedule.state(job) {
+        JobState::Skipped => "did not run",
+        JobState::Canceled => "was canceled",
+        _ => "failed",
+    };
+    let name = |job: usize| format!("`{}`", pipeline.jobs[job].name);
+    match *before.as_slice() {
+        [] => "nothing before it failed".to_owned(),
+        [one] => format!("{} {}", name(one), did(one)),
+        [one, two] if did(one) == did(two) => {
+            format!("{} and {} {}", name(one), name(two), did(one))
+        }
+        [one, ref rest @ ..] => format!("{} and {} others {}", name(one), rest.len(), did(one)),
+    }
+}
+
+/// What is said where a job gets what no job of this run made.
+fn from_an_earlier_run(job: &str, given: &Given) -> Option<String> {
+    let age = SystemTime::now().duration_since(given.earlier?);
+    let age = report::duration(age.unwrap_or_default());
+    let earlier = &given.job;
+    Some(format!(
+        "`{job}` gets the artifacts that `{earlier}` left {age} ago, in an earlier run"
+    ))
 }
 
 /// The next change; never if there is nobody who could stop the run.

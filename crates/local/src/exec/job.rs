@@ -14,7 +14,7 @@ use tokio::{sync::watch, task::JoinError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{PlannedJob, Shared, follow::follow};
-use crate::{JobEnd, output::JobLines, sending::Sending};
+use crate::{JobEnd, artifacts::JobStore, output::JobLines, sending::Sending};
 
 /// A job about to run.
 pub(super) struct JobRun {
@@ -22,6 +22,7 @@ pub(super) struct JobRun {
     pub(super) planned: PlannedJob,
     pub(super) wishes: watch::Receiver<Wish>,
     pub(super) lines: JobLines,
+    pub(super) artifacts: JobStore,
 }
 
 /// A job that ran.
@@ -52,7 +53,14 @@ impl JobRun {
     /// Runs the job; its containers are stopped and its log is printed when this returns.
     pub(super) async fn run(self) -> Ended {
         let began = Instant::now();
-        let made = match self.open().await {
+        let Self {
+            shared,
+            planned,
+            wishes,
+            lines,
+            artifacts,
+        } = self;
+        let made = match open(&shared, &planned, artifacts).await {
             Ok(made) => made,
             Err(error) => {
                 return Ended {
@@ -65,11 +73,11 @@ impl JobRun {
         };
         let over = CancellationToken::new();
         let run = async {
-            let verdict = made.job.run(self.wishes).await;
+            let verdict = made.job.run(wishes).await;
             over.cancel();
             verdict
         };
-        let printed = follow(&made.job.trace, &over, self.lines, &self.shared.printer);
+        let printed = follow(&made.job.trace, &over, lines, &shared.printer);
         let (verdict, ()) = tokio::join!(run, printed);
         let (end, why) = judge(verdict);
         Ended {
@@ -79,50 +87,61 @@ impl JobRun {
             made: Some(made),
         }
     }
+}
 
-    async fn open(&self) -> Result<Made, OpenError> {
-        let PlannedJob { plan, log, .. } = &self.planned;
-        let folder = self
-            .shared
-            .state
-            .folder
-            .create_job(&plan.job_id.to_string())?;
-        let (journal, _) = folder.journal::<Record>()?;
-        let now = unix_ms();
-        let limit = u64::try_from(plan.limits.job.as_millis()).unwrap_or(u64::MAX);
-        let accepted = Record::Accepted(Box::new(Accepted {
-            // Nobody takes a local job up again.
-            origin: serde_json::Value::Null,
-            log: log.clone(),
-            accepted_ms: now,
-            deadline_ms: now.saturating_add(limit),
-        }));
-        journal.append(&accepted).await?;
-        journal
-            .append(&Record::Planned(Box::new(plan.as_ref().clone())))
-            .await?;
-        let trace = JobTrace::create(folder.path(), trace_options(log))?;
-        let job = Job {
-            plan: Arc::clone(plan),
-            journal,
-            progress: Progress::of([accepted]),
-            access: self.shared.access.clone(),
-            environment: self.shared.environment.clone(),
-            working_tree: self.planned.with_tree.then(|| self.working_tree(&trace)),
-            observer: JobObserver::default(),
-            caches: None,
-            trace,
-        };
-        Ok(Made { job, folder })
-    }
+async fn open(
+    shared: &Shared,
+    planned: &PlannedJob,
+    artifacts: JobStore,
+) -> Result<Made, OpenError> {
+    let PlannedJob { plan, log, .. } = planned;
+    let folder = shared.state.folder.create_job(&plan.job_id.to_string())?;
+    let (journal, _) = folder.journal::<Record>()?;
+    let now = unix_ms();
+    let limit = u64::try_from(plan.limits.job.as_millis()).unwrap_or(u64::MAX);
+    let accepted = Record::Accepted(Box::new(Accepted {
+        // Nobody takes a local job up again.
+        origin: serde_json::Value::Null,
+        log: log.clone(),
+        accepted_ms: now,
+        deadline_ms: now.saturating_add(limit),
+    }));
+    journal.append(&accepted).await?;
+    journal
+        .append(&Record::Planned(Box::new(plan.as_ref().clone())))
+        .await?;
+    let trace = JobTrace::create(folder.path(), trace_options(log))?;
+    let job = Job {
+        plan: Arc::clone(plan),
+        journal,
+        progress: Progress::of([accepted]),
+        access: shared.access.clone(),
+        environment: shared.environment.clone(),
+        working_tree: planned.with_tree.then(|| working_tree(shared, &trace)),
+        artifacts: Some(Arc::new(artifacts)),
+        observer: JobObserver::default(),
+        caches: None,
+        trace,
+    };
+    Ok(Made { job, folder })
+}
 
-    fn working_tree(&self, trace: &JobTrace) -> WorkingTree {
-        let (tree, trace) = (self.shared.tree.clone(), trace.clone());
-        Arc::new(move || Box::pin(Sending::new(tree.archive(), trace.clone())))
-    }
+fn working_tree(shared: &Shared, trace: &JobTrace) -> WorkingTree {
+    let (tree, trace) = (shared.tree.clone(), trace.clone());
+    Arc::new(move || Box::pin(Sending::new(tree.archive(), trace.clone())))
 }
 
 impl Ended {
+    /// A job that could not be planned with what earlier ones handed on to it.
+    pub(super) fn not_planned(why: String) -> Self {
+        Self {
+            end: JobEnd::Failed { exit_code: None },
+            why: Some(why),
+            took: Duration::ZERO,
+            made: None,
+        }
+    }
+
     /// A job whose task ended before its time.
     pub(super) fn crashed(error: &JoinError) -> Self {
         Self {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use gantry_config::{DockerConfig, RunnerConfig};
 use gantry_container::EngineFacts;
 use gantry_job::{JobPayload, TlsFiles, payload::Image};
-use gantry_pipeline::{JobFacts, LocalRun, Pipeline, PipelineJob, to_payload};
-use gantry_plan::{HostFacts, Inputs, LogPlan, Numbers, Plan, PullPolicy, Sources};
+use gantry_pipeline::{DOTENV, Giver, JobFacts, LocalRun, Pipeline, PipelineJob, to_payload};
+use gantry_plan::{ArtifactsAt, HostFacts, Inputs, LogPlan, Numbers, Plan, PullPolicy, Sources};
 
 use super::{JobProblem, RunOptions};
+use crate::{artifacts::Given, caches::CACHE_PATH};
 
 /// A log of a local job is cut off here: the disk is the person's own, and no bound would be none.
 const OUTPUT_LIMIT: u64 = 1 << 30;
@@ -30,33 +31,38 @@ pub(crate) struct PlannedJob {
 }
 
 /// What the jobs of a run are planned by.
-pub(super) struct Preparation<'a> {
-    pub(super) run: &'a LocalRun,
+pub(super) struct Preparation {
+    pub(super) run: LocalRun,
     /// Of the first job; the others count on.
     pub(super) facts: JobFacts,
-    pub(super) options: &'a RunOptions,
+    pub(super) options: RunOptions,
     pub(super) host: HostFacts,
-    pub(super) engine: &'a EngineFacts,
+    pub(super) engine: EngineFacts,
+    /// Name of the volume of the project's caches.
+    pub(super) cache_volume: String,
 }
 
-impl Preparation<'_> {
-    /// Plans all jobs. `seed` gives the random part of one job's names.
+impl Preparation {
+    /// Plans all jobs. `seed` gives the random part of one job's names. A job that cannot be planned yet, and that may be once it has
+    /// the variables of earlier ones, has no plan.
     ///
     /// # Errors
-    /// All that is wrong with them.
+    /// All that is wrong with the others.
     pub(super) fn jobs(
         &self,
         pipeline: &Pipeline,
         seed: impl Fn() -> [u8; 8],
-    ) -> Result<Vec<PlannedJob>, Vec<JobProblem>> {
+    ) -> Result<Vec<Option<PlannedJob>>, Vec<JobProblem>> {
         let mut planned = Vec::new();
         let mut problems = Vec::new();
         for (index, job) in pipeline.jobs.iter().enumerate() {
-            match self.job(index, job, seed()) {
-                Ok(job) => planned.push(job),
+            match self.job(index, job, &[], seed()) {
+                Ok(job) => planned.push(Some(job)),
+                Err(_) if may_get_variables(pipeline, job) => planned.push(None),
                 Err(message) => problems.push(JobProblem {
                     job: job.name.clone(),
                     place: format!("{}:{}", self.run.project.config_path, job.span.start.line),
+                    problem: pipeline.problem(job, &message),
                     message,
                 }),
             }
@@ -68,16 +74,34 @@ impl Preparation<'_> {
         }
     }
 
-    fn job(&self, index: usize, job: &PipelineJob, seed: [u8; 8]) -> Result<PlannedJob, String> {
+    /// Number of a job of the run.
+    pub(super) fn job_id(&self, index: usize) -> i64 {
+        let index = i64::try_from(index).unwrap_or(i64::MAX);
+        self.facts.job_id.saturating_add(index)
+    }
+
+    /// Plans one job, with what earlier ones handed on to it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn job(
+        &self,
+        index: usize,
+        job: &PipelineJob,
+        given: &[Given],
+        seed: [u8; 8],
+    ) -> Result<PlannedJob, String> {
         let facts = JobFacts {
-            job_id: self
-                .facts
-                .job_id
-                .saturating_add(i64::try_from(index).unwrap_or(i64::MAX)),
+            job_id: self.job_id(index),
+            reported: given
+                .iter()
+                .flat_map(|given| given.variables.iter().cloned())
+                .collect(),
+            dependencies: given.iter().filter_map(giver).collect(),
             ..self.facts.clone()
         };
-        let mut payload = to_payload(job, self.run, &facts).map_err(|error| error.to_string())?;
-        choose_images(&mut payload, self.options)?;
+        let mut payload = to_payload(job, &self.run, &facts).map_err(|error| error.to_string())?;
+        choose_images(&mut payload, &self.options)?;
         let runner = self.runner(&payload);
         if let Some(cause) = gantry_plan::refusal(&payload, |_| false) {
             return Err(cause.message());
@@ -99,7 +123,7 @@ impl Preparation<'_> {
             payload: &payload,
             runner: &runner,
             host: &self.host,
-            engine: self.engine,
+            engine: &self.engine,
             numbers,
             seed,
             tls: &TlsFiles::default(),
@@ -110,6 +134,7 @@ impl Preparation<'_> {
                 Sources::Git
             },
             secrets: &[],
+            artifacts: ArtifactsAt::Here,
         })
         .map_err(|cause| cause.message())?;
         Ok(PlannedJob {
@@ -135,6 +160,10 @@ impl Preparation<'_> {
             },
             ..RunnerConfig::default()
         };
+        if has_caches(payload) {
+            let bind = format!("{}:{CACHE_PATH}", self.cache_volume);
+            runner.docker.volumes.push(bind);
+        }
         // Services have a network with the job, where all of them find each other by name
         // (local-pipelines A5, "services"); also the only one where Podman gives them addresses.
         // The flag of a runner beats that of a job, so it is set only where the job says nothing.
@@ -147,6 +176,32 @@ impl Preparation<'_> {
         }
         runner
     }
+}
+
+fn giver(given: &Given) -> Option<Giver> {
+    let (_, size) = given.archive.as_ref()?;
+    Some(Giver {
+        id: given.id,
+        name: given.job.clone(),
+        size: i64::try_from(*size).unwrap_or(i64::MAX),
+    })
+}
+
+/// Whether a job that hands on to this one reports variables, or is not there to be asked.
+fn may_get_variables(pipeline: &Pipeline, job: &PipelineJob) -> bool {
+    job.receives.iter().any(|giver| {
+        pipeline.job(giver).is_none_or(|giver| {
+            let mut reports = giver.artifacts.reports.iter();
+            reports.any(|report| report.kind == DOTENV)
+        })
+    })
+}
+
+fn has_caches(payload: &JobPayload) -> bool {
+    payload
+        .cache
+        .iter()
+        .any(|cache| cache.untracked || !cache.paths.is_empty())
 }
 
 /// Gives each image its pull policy, and a job without image the one of the run.

@@ -162,3 +162,151 @@ proptest! {
         prop_assert_ne!(schedule.status(), PipelineStatus::Running);
     }
 }
+
+/// Ends by name; all others pass. Gives one letter per job, and the status.
+fn course(file: &str, ends: &[(&str, JobEnd)], keep_going: bool) -> (String, PipelineStatus) {
+    let pipeline = parse("f", file).unwrap();
+    let mut schedule =
+        Schedule::new(&pipeline, NonZeroUsize::new(9).unwrap()).keep_going(keep_going);
+    let mut open = schedule.start();
+    while !open.is_empty() {
+        let job = open.remove(0);
+        let name = &pipeline.jobs[job].name;
+        let end = ends.iter().find(|(other, _)| other == name);
+        schedule.finish(job, end.map_or(OK, |(_, end)| *end));
+        open.extend(schedule.start());
+    }
+    assert!(schedule.is_done());
+    let letters = pipeline.jobs.iter().enumerate().map(|(index, job)| {
+        let state = match schedule.state(index) {
+            JobState::Success => 'S',
+            JobState::Warning => 'W',
+            JobState::Failed => 'F',
+            JobState::Canceled => 'C',
+            JobState::Skipped => '-',
+            other => panic!("{}: {other:?}", job.name),
+        };
+        format!("{}{state}", job.name)
+    });
+    (letters.collect::<Vec<_>>().join(" "), schedule.status())
+}
+
+// local-pipelines G 53 to 55, D1, D5.
+#[rstest]
+#[case::on_failure_and_always(
+    "a: {stage: build, script: x}
+b: {script: x}
+f: {stage: deploy, script: x, when: on_failure}
+z: {stage: .post, script: x, when: always}",
+    &[("a", BAD)], "aF b- fS zS", PipelineStatus::Failed
+)]
+#[case::nothing_failed(
+    "a: {stage: build, script: x}
+f: {script: x, when: on_failure}
+z: {stage: deploy, script: x}",
+    &[], "aS f- zS", PipelineStatus::Success
+)]
+#[case::an_allowed_failure_is_none(
+    "a: {stage: build, script: x, allow_failure: true}
+f: {script: x, when: on_failure}",
+    &[("a", BAD)], "aW f-", PipelineStatus::SuccessWithWarnings
+)]
+#[case::a_failure_travels_along_needs(
+    "a: {stage: build, script: x}
+b: {stage: build, script: x}
+c: {script: x, needs: [a]}
+d: {script: x, needs: [b]}
+e: {stage: deploy, script: x, needs: [c]}",
+    &[("a", BAD)], "aF bS c- dS e-", PipelineStatus::Failed
+)]
+#[case::needs_nothing_and_runs_whatever_happens(
+    "a: {stage: build, script: x}
+b: {stage: deploy, script: x, needs: []}",
+    &[("a", BAD)], "aF bS", PipelineStatus::Failed
+)]
+#[case::on_failure_of_what_it_needs(
+    "a: {stage: build, script: x}
+b: {stage: build, script: x}
+c: {script: x, needs: [b], when: on_failure}
+d: {script: x, needs: [a], when: on_failure}",
+    &[("a", BAD)], "aF bS c- dS", PipelineStatus::Failed
+)]
+#[case::a_stage_of_skipped_jobs_stops_nobody(
+    "a: {stage: build, script: x}
+f: {script: x, when: on_failure}
+z: {stage: deploy, script: x, needs: [a]}",
+    &[], "aS f- zS", PipelineStatus::Success
+)]
+#[case::needs_a_skipped_job(
+    "a: {stage: build, script: x}
+f: {script: x, when: on_failure}
+z: {stage: deploy, script: x, needs: [f]}
+y: {stage: deploy, script: x, needs: [f], when: always}",
+    &[], "aS f- z- yS", PipelineStatus::Success
+)]
+#[case::all_cells(
+    "a: {stage: build, script: x, parallel: 2}
+z: {script: x, needs: [a]}",
+    &[("a 2/2", BAD)], "a 1/2S a 2/2F z-", PipelineStatus::Failed
+)]
+fn what_came_before_decides(
+    #[case] file: &str,
+    #[case] ends: &[(&str, JobEnd)],
+    #[case] states: &str,
+    #[case] status: PipelineStatus,
+) {
+    assert_eq!(course(file, ends, false), (states.to_owned(), status));
+}
+
+#[test]
+fn to_keep_going_runs_later_stages_after_a_failure_but_not_what_needs_it() {
+    let file = "a: {stage: build, script: x}
+b: {script: x}
+c: {script: x, needs: [a]}
+f: {stage: deploy, script: x, when: on_failure}
+d: {stage: deploy, script: x}";
+    let (states, status) = course(file, &[("a", BAD)], true);
+    assert_eq!(states, "aF bS c- fS dS");
+    assert_eq!(status, PipelineStatus::Failed);
+}
+
+#[test]
+fn a_job_with_needs_waits_for_those_alone() {
+    let file = "a: {stage: build, script: x}
+b: {stage: build, script: x}
+c: {script: x, needs: [a]}
+d: {script: x}
+e: {stage: deploy, script: x, needs: []}";
+    let pipeline = parse("f", file).unwrap();
+    let mut schedule = Schedule::new(&pipeline, NonZeroUsize::new(9).unwrap());
+    assert_eq!(schedule.start(), [0, 1, 4]);
+    schedule.finish(0, OK);
+    assert_eq!(schedule.start(), [2]);
+    schedule.finish(1, OK);
+    assert_eq!(schedule.start(), [3]);
+}
+
+#[test]
+fn a_need_that_was_not_chosen_to_run_is_not_waited_for() {
+    let file = "a: {stage: build, script: x}\nb: {script: x, needs: [a]}";
+    let pipeline = parse("f", file).unwrap().select(&["b"]).unwrap();
+    let mut schedule = Schedule::new(&pipeline, NonZeroUsize::MIN);
+    assert_eq!(schedule.start(), [0]);
+}
+
+#[test]
+fn a_skipped_job_names_those_that_kept_it_from_running() {
+    let file = "a: {stage: build, script: x}
+b: {stage: build, script: x}
+c: {script: x, needs: [a]}
+d: {script: x}
+e: {stage: deploy, script: x, needs: [c]}
+f: {stage: deploy, script: x, needs: [b], when: on_failure}";
+    let pipeline = parse("f", file).unwrap();
+    let mut schedule = Schedule::new(&pipeline, NonZeroUsize::new(9).unwrap());
+    schedule.start();
+    schedule.finish(0, BAD);
+    schedule.finish(1, OK);
+    let why: Vec<_> = (2..6).map(|job| schedule.skipped_for(job)).collect();
+    assert_eq!(why, [vec![0], vec![0], vec![2], vec![]]);
+}

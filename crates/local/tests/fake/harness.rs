@@ -128,6 +128,8 @@ impl Harness {
                 variables: Vec::new(),
                 timeout: None,
                 privileged: false,
+                artifacts: None,
+                keep_going: false,
             },
             engine: self.engine.shared(),
             environment: Environment {
@@ -150,6 +152,7 @@ impl Harness {
                 mask_encoded: true,
             },
             state: self.state(),
+            store: self.folder.path().join("store"),
             started_at: "2026-01-02T03:04:05Z".to_owned(),
             output: Box::new(self.screen.clone()),
             style: Style::default(),

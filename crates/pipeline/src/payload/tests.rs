@@ -1,8 +1,8 @@
 use gantry_job::{Variables, unsupported_keywords};
 
 use super::*;
-use crate::parse;
 use crate::predefined::{Commit, UserFacts};
+use crate::{KeyBy, parse};
 
 const FILE: &str = r#"
 variables: {GLOBAL: g, BOTH: global, CI_COMMIT_BRANCH: mine, GITLAB_USER_NAME: mine, RUN: yaml}
@@ -42,6 +42,7 @@ fn run() -> LocalRun {
         },
         variables: vec![Variable::new("RUN", "run")],
         timeout: None,
+        key_hashes: KeyHashes::default(),
     }
 }
 
@@ -187,4 +188,105 @@ fn a_tag_makes_a_tag_pipeline_only_without_a_branch() {
         ("tag", "v1")
     );
     assert_eq!(tag.git_info.refspecs, ["+refs/tags/v1:refs/tags/v1"]);
+}
+
+#[test]
+fn artifacts_and_reports_become_entries_of_their_own_as_a_server_sends_them() {
+    let file = "
+a:
+  script: x
+  artifacts:
+    {name: n, paths: [p], exclude: [e], when: on_failure, expire_in: 1 day, reports: {dotenv: .env, junit: [a, b]}}
+b: {script: x, artifacts: {reports: {junit: j}}}
+c: {script: x}
+";
+    let pipeline = parse("f", file).unwrap();
+    let all = |job: &str| {
+        let job = pipeline.job(job).unwrap();
+        let payload = to_payload(job, &run(), &JobFacts::default()).unwrap();
+        let entries = payload.artifacts.into_iter();
+        let text = entries.map(|one| {
+            format!(
+                "{} {} {:?}-{:?} {} {}",
+                one.artifact_type, one.name, one.paths, one.exclude, one.when, one.expire_in
+            )
+        });
+        text.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        all("a"),
+        [
+            "archive n [\"p\"]-[\"e\"] on_failure 1 day",
+            "dotenv dotenv [\".env\"]-[] always ",
+            "junit junit [\"a\", \"b\"]-[] always ",
+        ]
+    );
+    assert_eq!(all("b"), ["junit junit [\"j\"]-[] always "]);
+    assert_eq!(all("c"), Vec::<String>::new());
+}
+
+#[test]
+fn keys_of_caches_that_are_made_of_files_change_with_the_files() {
+    let key = |text: &str, hashes: &[(KeyBy, &str, &str)]| {
+        let file = format!("a: {{script: x, cache: {{paths: [p], key: {text}}}}}");
+        let pipeline = parse("f", &file).unwrap();
+        let mut run = run();
+        let hashes = hashes.iter();
+        run.key_hashes.0 = hashes
+            .map(|&(by, path, hash)| ((by, path.to_owned()), hash.to_owned()))
+            .collect();
+        let payload = to_payload(&pipeline.jobs[0], &run, &JobFacts::default()).unwrap();
+        payload.cache[0].key.clone()
+    };
+    let one = key("{files: [a.lock]}", &[(KeyBy::Content, "a.lock", "1")]);
+    assert_eq!(one.len(), 40);
+    let changed = key("{files: [a.lock]}", &[(KeyBy::Content, "a.lock", "2")]);
+    assert_ne!(one, changed);
+    let prefixed = key(
+        "{files: [a.lock, none], prefix: $P}",
+        &[(KeyBy::Content, "a.lock", "1")],
+    );
+    assert_eq!(prefixed, format!("$P-{one}"));
+    let commit = [(KeyBy::Content, "a", "1")];
+    assert_eq!(key("{files_commits: [a]}", &commit), "default");
+    assert_eq!(key("{files: [none], prefix: p}", &[]), "p-default");
+    assert_eq!(key("k", &[]), "k");
+}
+
+// local-pipelines C1 rows 4, 6 and 8; G 58.
+#[test]
+fn reported_variables_win_over_those_of_the_file_and_lose_to_those_of_the_run() {
+    let file = "variables: {A: g, RUN: g}\na: {script: x, variables: {A: j, B: 'b-$A'}}";
+    let pipeline = parse("f", file).unwrap();
+    let facts = JobFacts {
+        reported: vec![
+            Variable::new("A", "first"),
+            Variable::new("A", "second"),
+            Variable::new("RUN", "reported"),
+        ],
+        ..JobFacts::default()
+    };
+    let payload = to_payload(&pipeline.jobs[0], &run(), &facts).unwrap();
+    assert_eq!(value(&payload, "A"), "second");
+    assert_eq!(value(&payload, "B"), "b-second");
+    assert_eq!(value(&payload, "RUN"), "run");
+}
+
+#[test]
+fn earlier_jobs_with_artifacts_become_dependencies() {
+    let pipeline = parse("f", "a: {script: x}").unwrap();
+    let facts = JobFacts {
+        dependencies: vec![Giver {
+            id: 3,
+            name: "build".to_owned(),
+            size: 12,
+        }],
+        ..JobFacts::default()
+    };
+    let payload = to_payload(&pipeline.jobs[0], &run(), &facts).unwrap();
+    let [dependency] = &payload.dependencies[..] else {
+        panic!("{:?}", payload.dependencies)
+    };
+    assert_eq!((dependency.id, dependency.name.as_str()), (3, "build"));
+    assert_eq!(dependency.artifacts_file.size, 12);
 }

@@ -99,6 +99,7 @@ fn all(git: &GitFacts, name: &str) -> Vec<Variable> {
         pipeline_id: 5,
         pipeline_iid: 3,
         started_at: "2026-02-03T04:05:06Z".to_owned(),
+        ..JobFacts::default()
     };
     let mut all = predefined(&pipeline.jobs[0], git, &project, &facts);
     all.extend(user_variables(&project.user));

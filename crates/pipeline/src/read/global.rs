@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::order::EntryJob;
 use super::variables::VariablesOf;
 use super::{Reader, is_reference};
 use crate::keywords::{DEFAULT, GLOBAL, JOB, RESERVED_JOB_NAMES, Support};
 use crate::pipeline::{
-    DEFAULT_STAGES, Image, POST_STAGE, PRE_STAGE, Pipeline, PipelineJob, Service, Variable,
+    Artifacts, Cache, DEFAULT_STAGES, Image, POST_STAGE, PRE_STAGE, Pipeline, PipelineJob, Service,
+    Variable,
 };
 use crate::problem::ProblemKind;
 use crate::suggest::{did_you_mean, nearest};
@@ -28,6 +30,8 @@ pub(super) struct Globals {
     pub(super) before_script: Vec<String>,
     pub(super) after_script: Vec<String>,
     pub(super) variables: Vec<Variable>,
+    pub(super) artifacts: Artifacts,
+    pub(super) cache: Vec<Cache>,
     /// None if `stages` is wrong.
     pub(super) stages: Option<Stages>,
 }
@@ -65,6 +69,14 @@ impl Globals {
             + self.before_script.len()
             + self.after_script.len()
             + self.services.len()
+            + self.artifacts.paths.len()
+            + self.artifacts.exclude.len()
+            + self.artifacts.reports.len()
+            + self
+                .cache
+                .iter()
+                .map(|cache| cache.paths.len())
+                .sum::<usize>()
     }
 }
 
@@ -84,7 +96,7 @@ impl Reader<'_> {
             return None;
         };
         let globals = self.globals(map);
-        let mut jobs = Vec::new();
+        let mut entries = Vec::new();
         let mut hidden = Vec::new();
         let mut visible = false;
         let mut inherited = 0;
@@ -94,17 +106,20 @@ impl Reader<'_> {
                 Some(name) if GLOBAL.get(name).is_some() => {}
                 _ => {
                     visible = true;
+                    let span = entry.key.span;
+                    let entry = self.entry_job(entry, &globals);
                     inherited += globals.weight();
+                    inherited += entry.as_ref().map_or(0, EntryJob::copied);
                     if inherited > MOST_INHERITED {
                         let message = "the jobs of this file together inherit too much";
                         let problem = self
-                            .at(ProblemKind::Limit, entry.key.span, message)
+                            .at(ProblemKind::Limit, span, message)
                             .label("one job too many")
                             .help("use fewer jobs or fewer global variables");
                         self.report(problem);
                         return None;
                     }
-                    jobs.extend(self.entry_job(entry, &globals));
+                    entries.extend(entry);
                 }
             }
         }
@@ -122,15 +137,16 @@ impl Reader<'_> {
                 });
             self.report(problem);
         }
+        let stages = globals.stages?.names;
+        // Names that a job with a mistake would have had are not missing.
+        if !self.problems.is_empty() {
+            return None;
+        }
+        let jobs = self.jobs_of(entries, &stages);
         if self.problems.is_empty() {
             self.check_a_stage_between(&jobs);
         }
-        Some(Pipeline::new(
-            globals.stages?.names,
-            jobs,
-            hidden,
-            Vec::new(),
-        ))
+        Some(Pipeline::new(stages, jobs, hidden, self.source))
     }
 
     fn globals(&mut self, map: &Map) -> Globals {
@@ -213,6 +229,8 @@ impl Reader<'_> {
             "services" => globals.services = self.services(&entry.value, &path),
             "before_script" => globals.before_script = self.script(&entry.value, &path),
             "after_script" => globals.after_script = self.script(&entry.value, &path),
+            "artifacts" => globals.artifacts = self.artifacts(&entry.value, &path),
+            "cache" => globals.cache = self.caches(&entry.value, &path),
             _ => {}
         }
     }
@@ -233,7 +251,7 @@ impl Reader<'_> {
     }
 
     /// An entry that is neither hidden nor a global keyword: a job, or a mistake.
-    fn entry_job(&mut self, entry: &Entry, globals: &Globals) -> Option<PipelineJob> {
+    fn entry_job(&mut self, entry: &Entry, globals: &Globals) -> Option<EntryJob> {
         let span = entry.key.span;
         let Some(name) = entry.key.as_str() else {
             let name = entry.key.to_text().unwrap_or_default();
@@ -274,7 +292,7 @@ impl Reader<'_> {
         self.job(entry, name, map?, globals)
     }
 
-    fn not_a_job(&mut self, entry: &Entry, name: &str) -> Option<PipelineJob> {
+    fn not_a_job(&mut self, entry: &Entry, name: &str) -> Option<EntryJob> {
         let span = entry.key.span;
         if name == "<<" {
             let problem = self

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::Reader;
 use super::global::Globals;
+use super::order::EntryJob;
 use super::variables::VariablesOf;
 use crate::keywords::{ALLOW_FAILURE, JOB};
-use crate::pipeline::{AllowFailure, DEFAULT_STAGE, PipelineJob, Variable};
+use crate::pipeline::{AllowFailure, DEFAULT_STAGE, PipelineJob, Variable, When};
 use crate::problem::ProblemKind;
 use crate::suggest::did_you_mean;
 use crate::yaml::{Entry, Map, Node, Value};
@@ -25,7 +26,7 @@ impl Reader<'_> {
         name: &str,
         map: &Map,
         globals: &Globals,
-    ) -> Option<PipelineJob> {
+    ) -> Option<EntryJob> {
         let owner = format!("jobs:{name}");
         let path = |key: &str| format!("{owner}:{key}");
         self.check_keywords(map, &JOB, &owner);
@@ -51,9 +52,29 @@ impl Reader<'_> {
         let allow_failure = map.get("allow_failure").map_or(AllowFailure::No, |node| {
             self.allow_failure(node, &path("allow_failure"))
         });
+        let when = map
+            .get("when")
+            .map_or(When::OnSuccess, |node| self.job_when(node, &path("when")));
+        let artifacts = match map.get("artifacts") {
+            Some(node) => self.artifacts(node, &path("artifacts")),
+            None => globals.artifacts.clone(),
+        };
+        let cache = match map.get("cache") {
+            Some(node) => self.caches(node, &path("cache")),
+            None => globals.cache.clone(),
+        };
+        let needs = map
+            .get("needs")
+            .and_then(|node| self.needs(node, &path("needs")));
+        let dependencies = map
+            .get("dependencies")
+            .and_then(|node| self.dependencies(node, &path("dependencies")));
+        let cells = map
+            .get("parallel")
+            .and_then(|node| self.parallel(node, &path("parallel")));
         let script = self.job_script(entry, name, map, &path("script"));
         let stage = self.stage(entry, name, map.get("stage").map(|node| &**node), globals);
-        Some(PipelineJob {
+        let job = PipelineJob {
             name: name.to_owned(),
             stage: stage?,
             image,
@@ -63,7 +84,20 @@ impl Reader<'_> {
             script,
             after_script,
             allow_failure,
+            when,
+            needs: None,
+            dependencies: None,
+            receives: Vec::new(),
+            artifacts,
+            cache,
+            node: None,
             span: entry.key.span,
+        };
+        Some(EntryJob {
+            job,
+            cells,
+            needs,
+            dependencies,
         })
     }
 
@@ -189,8 +223,9 @@ impl Reader<'_> {
     }
 }
 
-/// The global variables with those of the job in their places, then the job's others.
-fn over(globals: &[Variable], own: Vec<Variable>) -> Vec<Variable> {
+/// Variables with the stronger ones in their places, then the other stronger ones: of the file and
+/// a job, of a job and a cell.
+pub(super) fn over(globals: &[Variable], own: Vec<Variable>) -> Vec<Variable> {
     let mut own: Vec<Option<Variable>> = own.into_iter().map(Some).collect();
     let places: HashMap<String, usize> = own
         .iter()

@@ -5,6 +5,8 @@ use crate::pipeline::{AllowFailure, DockerOptions, Image, PullPolicy, Variable};
 use crate::problem::Problem;
 use crate::{Pipeline, PipelineJob, parse, parse_bytes};
 
+mod archives;
+mod order;
 mod rendering;
 
 fn job(text: &str) -> PipelineJob {
@@ -226,7 +228,7 @@ default: {retry: 2, tags: [a]}
 a:
   script: x
   rules: [{when: always}]
-  needs: [b]
+  coverage: /x/
 b:
   extends: .x
 c:
@@ -240,7 +242,7 @@ c:
             "4:11: `retry` is not supported yet (line 4 in default)",
             "4:21: `tags` is not supported yet (line 4 in default)",
             "7:3: `rules` is not supported yet (line 7 in jobs:a)",
-            "8:3: `needs` is not supported yet (line 8 in jobs:a)",
+            "8:3: `coverage` is not supported yet (line 8 in jobs:a)",
             "10:3: `extends` is not supported yet (line 10 in jobs:b)",
             "12:3: `trigger` is not supported yet (line 12 in jobs:c)",
         ]

@@ -226,3 +226,22 @@ fn tokens_are_not_printed_with_the_plan() {
     assert!(!printed.contains("other-token") && !printed.contains(JOB_TOKEN));
     assert!(printed.contains("artifacts of build"));
 }
+
+#[test]
+fn a_job_without_a_server_keeps_artifacts_in_a_directory() {
+    let fixture = with(vec![artifact("always")]).with(|it| {
+        it.runner.url = String::new();
+        it.payload.dependencies = vec![dependency("build", "artifacts.zip")];
+    });
+    assert!(!names(&fixture.plan()).contains(&"upload_artifacts_on_success".to_owned()));
+    let plan = fixture.with(|it| it.artifacts = ArtifactsAt::Here).plan();
+    for stage in ["upload_artifacts_on_success", "upload_artifacts_on_failure"] {
+        let folder = uploaded(&plan, stage).folder.clone();
+        assert_eq!(folder, Some(KEPT_ARTIFACTS.into()));
+    }
+    let given = plan.stages.iter().find_map(|stage| match &stage.work {
+        StageWork::DownloadArtifacts(request) => request.folder.clone(),
+        _ => None,
+    });
+    assert_eq!(given, Some(GIVEN_ARTIFACTS.into()));
+}

@@ -369,6 +369,36 @@ async fn uploads_never_replace_directories_or_map_owners() {
 }
 
 #[tokio::test]
+async fn a_download_is_what_the_engine_packs_and_nothing_where_there_is_nothing() {
+    use tokio::io::AsyncReadExt as _;
+    let stub = Stub::docker(|line| {
+        if line.contains("gone") {
+            json(404, r#"{"message":"no such path"}"#)
+        } else {
+            Say::Answer(200, "application/x-tar", b"a tar".to_vec())
+        }
+    });
+    assert!(
+        stub.engine
+            .archive_get("x", "/gone")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let mut archive = stub.engine.archive_get("x", "/b c").await.unwrap().unwrap();
+    let mut bytes = Vec::new();
+    archive.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, b"a tar");
+    let line = stub.last().line;
+    assert_eq!(line, "GET /v1.41/containers/x/archive?path=/b%20c HTTP/1.1");
+    // An engine that ends in the middle.
+    let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na tar".to_vec();
+    let stub = Stub::docker(move |_| Say::Raw(cut.clone()));
+    let mut archive = stub.engine.archive_get("x", "/b").await.unwrap().unwrap();
+    assert!(archive.read_to_end(&mut Vec::new()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_the_engine_closed_is_not_an_error() {
     // Every answer closes its connection without saying so before.
     let stub =

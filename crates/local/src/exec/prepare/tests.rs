@@ -17,10 +17,16 @@ fn options() -> RunOptions {
         variables: Vec::new(),
         timeout: None,
         privileged: false,
+        artifacts: None,
+        keep_going: false,
     }
 }
 
-fn jobs(file: &str, options: &RunOptions) -> Result<Vec<PlannedJob>, Vec<JobProblem>> {
+fn jobs(file: &str, options: &RunOptions) -> Result<Vec<Option<PlannedJob>>, Vec<JobProblem>> {
+    preparation(options).jobs(&parse("f", file).unwrap(), || [7; 8])
+}
+
+fn preparation(options: &RunOptions) -> Preparation {
     let run = LocalRun {
         project: ProjectFacts {
             folder: "shop".to_owned(),
@@ -53,23 +59,23 @@ fn jobs(file: &str, options: &RunOptions) -> Result<Vec<PlannedJob>, Vec<JobProb
         nested_variables: false,
         mask_encoded: true,
     };
-    let preparation = Preparation {
-        run: &run,
+    Preparation {
+        run,
         facts: JobFacts {
             job_id: 40,
             ..JobFacts::default()
         },
-        options,
+        options: options.clone(),
         host,
-        engine: &engine,
-    };
-    preparation.jobs(&parse("f", file).unwrap(), || [7; 8])
+        engine,
+        cache_volume: "gantry-exec-shop-1-cache".to_owned(),
+    }
 }
 
 /// The plans; there must be no problem.
 fn plans(file: &str, options: &RunOptions) -> Vec<PlannedJob> {
     match jobs(file, options) {
-        Ok(jobs) => jobs,
+        Ok(jobs) => jobs.into_iter().map(|job| job.expect("planned")).collect(),
         Err(problems) => panic!("{problems:?}"),
     }
 }
@@ -218,4 +224,72 @@ fn variables_timeout_and_privileges_of_the_run_reach_the_plan() {
     assert_eq!(plan.variables.value("V"), "run");
     assert_eq!(plan.limits.job, std::time::Duration::from_secs(90));
     assert!(plan.build.spec.host.privileged);
+}
+
+#[test]
+fn a_job_with_caches_has_the_volume_of_the_project_and_one_without_has_not() {
+    let file =
+        "a: {image: i, script: x, cache: {paths: [c]}}\nb: {image: i, script: x, cache: {key: k}}";
+    let planned = plans(file, &options());
+    let bind = "gantry-exec-shop-1-cache:/cache".to_owned();
+    let has = |job: &PlannedJob| job.plan.build.spec.host.binds.contains(&bind);
+    assert!(has(&planned[0]) && !has(&planned[1]));
+    let helper = planned[0].plan.helper.as_ref().expect("a helper");
+    assert!(helper.spec.host.binds.contains(&bind));
+    assert!(
+        planned[0]
+            .plan
+            .volumes
+            .iter()
+            .all(|volume| volume.temporary)
+    );
+}
+
+#[rstest]
+#[case::variables_may_come("reports: {dotenv: e}", "", true)]
+#[case::files_only("paths: [f]", "", false)]
+#[case::none_of_them_comes("reports: {dotenv: e}", ", dependencies: []", false)]
+fn a_job_whose_image_an_earlier_one_may_name_is_planned_later(
+    #[case] artifacts: &str,
+    #[case] more: &str,
+    #[case] later: bool,
+) {
+    let file = format!(
+        "a: {{stage: build, image: i, script: x, artifacts: {{{artifacts}}}}}\nb: {{image: $IMAGE, script: x{more}}}"
+    );
+    match jobs(&file, &options()) {
+        Ok(jobs) => assert!(later && jobs[0].is_some() && jobs[1].is_none()),
+        Err(problems) => assert!(!later && problems[0].job == "b"),
+    }
+}
+
+#[test]
+fn what_earlier_jobs_hand_on_is_in_the_plan() {
+    let run = plans("a: {image: i, script: x}", &options());
+    assert!(run[0].plan.helper.is_none());
+    let given = Given {
+        job: "build".to_owned(),
+        id: 7,
+        archive: Some(("/x/0.zip".into(), 12)),
+        variables: vec![Variable::new("V", "reported")],
+        earlier: None,
+    };
+    let pipeline = parse("f", "a: {image: 'i:$V', script: x}").unwrap();
+    let planned = preparation(&options())
+        .job(0, &pipeline.jobs[0], &[given], [7; 8])
+        .unwrap();
+    assert_eq!(planned.plan.image_name, "i:reported");
+    let request = planned
+        .plan
+        .stages
+        .iter()
+        .find_map(|stage| match &stage.work {
+            StageWork::DownloadArtifacts(request) => Some(request),
+            _ => None,
+        });
+    let request = request.expect("artifacts are fetched");
+    assert_eq!(
+        (request.dependencies[0].id, request.folder.is_some()),
+        (7, true)
+    );
 }
