@@ -32,6 +32,7 @@ mod sending;
 mod state;
 mod stop;
 pub mod tree;
+mod variables_file;
 
 #[cfg(test)]
 mod fixture;
@@ -47,3 +48,4 @@ pub use schedule::{JobEnd, JobState, PipelineStatus, Schedule};
 pub use state::StateError;
 pub use stop::{SIGINT, Stop};
 pub use tree::{Tree, TreeError};
+pub use variables_file::{USUAL_FILE, VariablesFileError, read_variables};

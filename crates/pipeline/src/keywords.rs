@@ -87,6 +87,7 @@ pub(crate) const JOB: Keywords = Keywords {
         "needs",
         "parallel",
         "script",
+        "secrets",
         "services",
         "stage",
         "variables",
@@ -113,7 +114,6 @@ pub(crate) const JOB: Keywords = Keywords {
         "retry",
         "rules",
         "run",
-        "secrets",
         "start_in",
         "tags",
         "timeout",
@@ -156,6 +156,29 @@ pub(crate) const GLOBAL_VARIABLE: Keywords = Keywords {
 /// In a variable of a job.
 pub(crate) const JOB_VARIABLE: Keywords = Keywords {
     supported: &["expand", "value"],
+    not_yet: &[],
+};
+
+/// Where a secret may come from.
+pub(crate) const SECRET_PROVIDERS: [&str; 5] = [
+    "vault",
+    "gcp_secret_manager",
+    "azure_key_vault",
+    "aws_secrets_manager",
+    "gitlab_secrets_manager",
+];
+
+/// In one of `secrets`.
+pub(crate) const SECRET: Keywords = Keywords {
+    supported: &[
+        "aws_secrets_manager",
+        "azure_key_vault",
+        "file",
+        "gcp_secret_manager",
+        "gitlab_secrets_manager",
+        "token",
+        "vault",
+    ],
     not_yet: &[],
 };
 

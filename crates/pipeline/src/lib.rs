@@ -30,10 +30,11 @@ mod keywords;
 mod read;
 mod suggest;
 
-pub use payload::{KeyHashes, LocalRun, to_payload};
+pub use payload::{KeyHashes, LocalRun, missing_secrets, to_payload};
 pub use pipeline::{
-    AllowFailure, Artifacts, Cache, CacheKey, DOTENV, DockerOptions, Image, KeyBy, KeyFiles, Need,
-    Pipeline, PipelineJob, PullPolicy, Report, Service, StageJobs, UnknownJobs, Variable, When,
+    AllowFailure, Artifacts, Cache, CacheKey, DOTENV, DockerOptions, Image, JobSecret, KeyBy,
+    KeyFiles, Need, Pipeline, PipelineJob, PullPolicy, Report, Service, StageJobs, UnknownJobs,
+    Variable, When,
 };
 pub use predefined::{Commit, GitFacts, Giver, JobFacts, ProjectFacts, UserFacts};
 pub use problem::{PipelineError, Problem, ProblemKind, Severity};
@@ -59,6 +60,17 @@ pub fn parse(name: &str, text: &str) -> Result<Pipeline, PipelineError> {
 pub fn parse_bytes(name: &str, bytes: &[u8]) -> Result<Pipeline, PipelineError> {
     match source::decode(name, bytes) {
         Ok(source) => read::read(&source),
+        Err(problem) => Err(PipelineError::new(name, vec![*problem])),
+    }
+}
+
+/// Reads a file of variables: a map of names and values, which are text, numbers or booleans.
+///
+/// # Errors
+/// When it is something else. The problems name places and no values.
+pub fn parse_variables(name: &str, bytes: &[u8]) -> Result<Vec<Variable>, PipelineError> {
+    match source::decode(name, bytes) {
+        Ok(source) => read::variables(&source),
         Err(problem) => Err(PipelineError::new(name, vec![*problem])),
     }
 }

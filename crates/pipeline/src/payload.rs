@@ -10,7 +10,7 @@ use gantry_job::payload::{
 use gantry_job::{JobPayload, Secret, Variable};
 
 use crate::expand::{ExpandError, expand};
-use crate::pipeline::{self, PipelineJob, PullPolicy, Service};
+use crate::pipeline::{self, JobSecret, PipelineJob, PullPolicy, Service};
 use crate::predefined::{
     GitFacts, Giver, JobFacts, ProjectFacts, ProjectNames, predefined, user_variables,
 };
@@ -97,7 +97,36 @@ pub fn job_variables(
     variables.extend(user_variables(&run.project.user));
     variables.extend(facts.reported.iter().cloned());
     variables.extend(run.variables.iter().cloned());
-    expand(variables)
+    // No server knows the secrets of a job: what refers to them, the runner expands.
+    let is_secret = |variable: &Variable| job.secrets.iter().any(|one| one.name == variable.key);
+    variables.retain(|variable| !is_secret(variable));
+    let mut variables = expand(variables)?;
+    variables.extend(job.secrets.iter().filter_map(|secret| {
+        let given = given_secret(run, &secret.name)?;
+        // As the runner makes them of what a provider says (job-lifecycle §7).
+        Some(Variable {
+            masked: true,
+            raw: true,
+            file: secret.file,
+            ..Variable::new(&secret.name, &given.value)
+        })
+    }));
+    Ok(variables)
+}
+
+fn given_secret<'a>(run: &'a LocalRun, name: &str) -> Option<&'a Variable> {
+    run.variables
+        .iter()
+        .rev()
+        .find(|variable| variable.key == name)
+}
+
+/// Secrets of a job for which the run brings no value: the job cannot be run (local-pipelines A5, "secrets").
+pub fn missing_secrets<'a>(job: &'a PipelineJob, run: &LocalRun) -> Vec<&'a JobSecret> {
+    job.secrets
+        .iter()
+        .filter(|secret| given_secret(run, &secret.name).is_none())
+        .collect()
 }
 
 fn variable(variable: &pipeline::Variable) -> Variable {

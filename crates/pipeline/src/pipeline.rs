@@ -62,6 +62,8 @@ pub struct PipelineJob {
     pub services: Vec<Service>,
     /// Global variables, then those of the job; each key once.
     pub variables: Vec<Variable>,
+    /// `secrets`: variables whose values the run must bring.
+    pub secrets: Vec<JobSecret>,
     /// Lines before the script, in the same shell.
     pub before_script: Vec<String>,
     /// The script, not empty. A line may hold several lines.
@@ -87,6 +89,17 @@ pub struct PipelineJob {
     /// Place among the jobs of one `parallel`, from 1, and their number.
     pub node: Option<(usize, usize)>,
     /// The job's name in the file.
+    pub span: Span,
+}
+
+/// One of `secrets`. Nobody is asked for it in a local run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSecret {
+    /// Name of the variable.
+    pub name: String,
+    /// The variable is a file.
+    pub file: bool,
+    /// Its name in the file.
     pub span: Span,
 }
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use self::variables::VariablesOf;
 use crate::keywords::{Keywords, Support};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Variable};
 use crate::problem::{PipelineError, Problem, ProblemKind};
 use crate::source::{Source, Span};
 use crate::suggest::did_you_mean;
@@ -17,6 +18,7 @@ mod job;
 mod order;
 mod parallel;
 mod script;
+mod secrets;
 mod variables;
 
 #[cfg(test)]
@@ -52,6 +54,28 @@ pub(crate) fn read(source: &Source) -> Result<Pipeline, PipelineError> {
         }
         _ => Err(PipelineError::new(source.name(), reader.problems).omitting(reader.omitted)),
     }
+}
+
+/// Reads a file of variables: a map of names and values.
+pub(crate) fn variables(source: &Source) -> Result<Vec<Variable>, PipelineError> {
+    let composed = yaml::compose(source, &Limits::default());
+    let mut reader = Reader {
+        source,
+        problems: composed.problems,
+        omitted: 0,
+        warnings: composed.warnings,
+    };
+    let root = composed.documents.first().map(|document| &document.root);
+    let variables = match root {
+        Some(root) if reader.problems.is_empty() => {
+            reader.variables(root, "variables", VariablesOf::Service)
+        }
+        _ => Vec::new(),
+    };
+    if reader.problems.is_empty() {
+        return Ok(variables);
+    }
+    Err(PipelineError::new(source.name(), reader.problems).omitting(reader.omitted))
 }
 
 /// Reads nodes and collects what is wrong with them.

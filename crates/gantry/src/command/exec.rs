@@ -12,7 +12,8 @@ use gantry_config::Config;
 use gantry_engine::{EngineError, SharedEngine};
 use gantry_job::{Variable, duration};
 use gantry_local::{
-    Project, ProjectError, RunError, RunOptions, SIGINT, Setup, Stop, Style, facts, listing,
+    Project, ProjectError, RunError, RunOptions, SIGINT, Setup, Stop, Style, VariablesFileError,
+    facts, listing,
 };
 use gantry_pipeline::{Pipeline, PipelineError, Problem};
 use gantry_plan::PullPolicy;
@@ -60,6 +61,9 @@ pub(crate) struct ExecArgs {
     /// Set a variable, over those of the file; a KEY alone takes its value from the environment
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = variable)]
     env: Vec<Variable>,
+    /// File of variables, a map in YAML: also the values of `secrets`; .gitlab-ci-local-variables.yml if not given and there
+    #[arg(long, value_name = "FILE")]
+    variables_file: Option<PathBuf>,
     /// When to pull images, whatever the file says; as the file says, else if not present, if not given
     #[arg(long, value_name = "WHEN")]
     pull_policy: Option<PullPolicyArg>,
@@ -161,6 +165,11 @@ async fn exec(
         .await
         .map_err(|error| failed(&error))?;
     let config = Config::default();
+    let named = args.variables_file.map(|file| folder.join(file));
+    let mut variables = gantry_local::read_variables(named.as_deref(), &checkout.root)
+        .map_err(|error| no_variables(&error))?;
+    // Those of the command line win.
+    variables.extend(args.env);
     let setup = Setup {
         pipeline,
         checkout,
@@ -171,7 +180,7 @@ async fn exec(
                 .unwrap_or(NonZeroUsize::MIN),
             pull_policy: args.pull_policy.map(Into::into),
             image: args.image.filter(|image| !image.is_empty()),
-            variables: args.env,
+            variables,
             timeout: args.timeout,
             privileged: args.privileged,
             artifacts: args.artifacts_dir.map(|dir| folder.join(dir)),
@@ -231,6 +240,11 @@ async fn clear(args: ExecArgs, project: &Project) -> Result<ExitCode, CliError> 
     };
     writeln!(std::io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// In words alone: an excerpt of the file might show a secret.
+fn no_variables(error: &VariablesFileError) -> CliError {
+    CliError::new(error.to_string())
 }
 
 fn select(pipeline: &Pipeline, jobs: &[String]) -> Result<Pipeline, CliError> {

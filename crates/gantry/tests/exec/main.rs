@@ -11,5 +11,6 @@ mod archives;
 mod command_line;
 mod harness;
 mod jobs;
+mod secrets;
 mod stopping;
 mod working_tree;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use gantry_config::{DockerConfig, RunnerConfig};
 use gantry_container::EngineFacts;
 use gantry_job::{JobPayload, TlsFiles, payload::Image};
-use gantry_pipeline::{DOTENV, Giver, JobFacts, LocalRun, Pipeline, PipelineJob, to_payload};
+use gantry_pipeline::{
+    DOTENV, Giver, JobFacts, LocalRun, Pipeline, PipelineJob, missing_secrets, to_payload,
+};
 use gantry_plan::{ArtifactsAt, HostFacts, Inputs, LogPlan, Numbers, Plan, PullPolicy, Sources};
 
 use super::{JobProblem, RunOptions};
@@ -100,6 +102,25 @@ impl Preparation {
             dependencies: given.iter().filter_map(giver).collect(),
             ..self.facts.clone()
         };
+        let missing = missing_secrets(job, &self.run);
+        if !missing.is_empty() {
+            let names: Vec<_> = missing
+                .iter()
+                .map(|secret| format!("`{}`", secret.name))
+                .collect();
+            return Err(format!(
+                "its {} {} no value here, where nobody is asked for secrets: give it with --env or in a file of variables",
+                if names.len() == 1 {
+                    "secret"
+                } else {
+                    "secrets"
+                },
+                match &names[..] {
+                    [one] => format!("{one} has"),
+                    all => format!("{} have", all.join(", ")),
+                },
+            ));
+        }
         let mut payload = to_payload(job, &self.run, &facts).map_err(|error| error.to_string())?;
         choose_images(&mut payload, &self.options)?;
         let runner = self.runner(&payload);

@@ -72,6 +72,9 @@ impl Reader<'_> {
         let cells = map
             .get("parallel")
             .and_then(|node| self.parallel(node, &path("parallel")));
+        let secrets = map
+            .get("secrets")
+            .map_or_else(Vec::new, |node| self.secrets(node, &path("secrets")));
         let script = self.job_script(entry, name, map, &path("script"));
         let stage = self.stage(entry, name, map.get("stage").map(|node| &**node), globals);
         let job = PipelineJob {
@@ -80,6 +83,7 @@ impl Reader<'_> {
             image,
             services,
             variables: over(&globals.variables, own),
+            secrets,
             before_script,
             script,
             after_script,

@@ -8,6 +8,7 @@ use crate::{Pipeline, PipelineJob, parse, parse_bytes};
 mod archives;
 mod order;
 mod rendering;
+mod secrets;
 
 fn job(text: &str) -> PipelineJob {
     match parse("f.yml", text) {
