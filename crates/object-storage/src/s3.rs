@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gantry_config::S3CacheConfig;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::warn;
 
@@ -13,6 +13,8 @@ use crate::{
     storage::{Form, reason},
 };
 
+mod profile;
+
 const TABLE: &str = "s3";
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -20,26 +22,35 @@ pub(crate) fn storage(
     config: &S3CacheConfig,
     client: &reqwest::Client,
 ) -> Result<Storage, StorageError> {
+    let environment = |name: &str| std::env::var(name).ok();
+    storage_in(config, client, &environment)
+}
+
+/// [`storage`] on a machine with these environment variables.
+pub(crate) fn storage_in(
+    config: &S3CacheConfig,
+    client: &reqwest::Client,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Storage, StorageError> {
     if config.bucket_name.is_empty() {
         return Err(StorageError::config(TABLE, "has no BucketName"));
     }
     let address = Address::of(config);
-    let base = build(config, &address, client)?;
+    let base = Arc::new(build(config, &address, client, environment)?);
     let with_role = |role: &str| {
         let sts = Sts {
             role: role.to_owned(),
             region: address.region.clone(),
-            endpoint: sts_endpoint(&address.region),
+            endpoint: sts_endpoint(&address.region, environment),
             max_concurrency: config.assume_role_max_concurrency,
             caching: !config.disable_assume_role_credentials_caching,
         };
         let provider = AssumeRole::new(sts, Arc::clone(base.credentials()), client.clone());
         finish(builder(config, &address, client).with_credentials(Arc::new(provider)))
     };
-    let base = Arc::new(build(config, &address, client)?);
     let (download, upload) = match (config.role_arn.as_str(), config.upload_role_arn.as_str()) {
         ("", "") => (Arc::clone(&base), base),
-        ("", upload) => (base, Arc::new(with_role(upload)?)),
+        ("", upload) => (Arc::clone(&base), Arc::new(with_role(upload)?)),
         (role, _) => {
             let both = Arc::new(with_role(role)?);
             (Arc::clone(&both), both)
@@ -113,8 +124,16 @@ fn domain(region: &str) -> &'static str {
     }
 }
 
-fn sts_endpoint(region: &str) -> String {
-    format!("https://sts.{region}.{}/", domain(region))
+/// Where a role is asked for. The variables are those of AWS' own clients, for proxies and storages that are not AWS.
+fn sts_endpoint(region: &str, environment: &dyn Fn(&str) -> Option<String>) -> String {
+    let named = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]
+        .into_iter()
+        .filter_map(environment)
+        .find(|endpoint| !endpoint.is_empty());
+    match named {
+        Some(endpoint) => format!("{}/", endpoint.trim_end_matches('/')),
+        None => format!("https://sts.{region}.{}/", domain(region)),
+    }
 }
 
 fn knows_virtual_hosts(host: &str) -> bool {
@@ -144,10 +163,21 @@ fn from_machine(config: &S3CacheConfig) -> Result<bool, StorageError> {
 }
 
 fn builder(config: &S3CacheConfig, address: &Address, client: &reqwest::Client) -> AmazonS3Builder {
-    AmazonS3Builder::new()
+    with_place(AmazonS3Builder::new(), config, address, client)
+}
+
+fn with_place(
+    builder: AmazonS3Builder,
+    config: &S3CacheConfig,
+    address: &Address,
+    client: &reqwest::Client,
+) -> AmazonS3Builder {
+    builder
         .with_bucket_name(&config.bucket_name)
         .with_region(&address.region)
         .with_endpoint(&address.endpoint)
+        // It has a variable of its own, which would go before.
+        .with_config(AmazonS3ConfigKey::S3Endpoint, &address.endpoint)
         .with_virtual_hosted_style_request(address.virtual_host)
         .with_allow_http(config.insecure)
         .with_http_connector(crate::role::Connector(client.clone()))
@@ -157,16 +187,14 @@ fn build(
     config: &S3CacheConfig,
     address: &Address,
     client: &reqwest::Client,
+    environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<AmazonS3, StorageError> {
     let mut builder = if from_machine(config)? {
-        // Environment, web identity, task and instance; what the table says of the place wins.
-        AmazonS3Builder::from_env()
-            .with_bucket_name(&config.bucket_name)
-            .with_region(&address.region)
-            .with_endpoint(&address.endpoint)
-            .with_virtual_hosted_style_request(address.virtual_host)
-            .with_allow_http(config.insecure)
-            .with_http_connector(crate::role::Connector(client.clone()))
+        match profile::credentials(environment) {
+            Some(profile) => profile.give_to(builder(config, address, client)),
+            // Environment, web identity, task and instance; what the table says of the place wins.
+            None => with_place(AmazonS3Builder::from_env(), config, address, client),
+        }
     } else {
         builder(config, address, client)
             .with_access_key_id(config.access_key.expose_secret())

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tempfile::TempDir;
 
-use crate::http::{Body, Handler, Hangup, Server, empty, full, set_header};
+use crate::http::{Body, Handler, Hangup, Server, empty, full, server_tls, set_header};
+use crate::{Identity, TestCa};
 
 mod backend;
 mod repository;
@@ -70,6 +71,28 @@ impl GitHttp {
     /// # Panics
     /// If the address cannot be listened on.
     pub async fn start_on(addr: SocketAddr, host: Option<&str>) -> Self {
+        Self::start_with(addr, host, None).await
+    }
+
+    /// The same over TLS; with `clients`, a certificate by that authority is demanded.
+    ///
+    /// # Panics
+    /// As [`start_on`](Self::start_on).
+    pub async fn start_tls(
+        addr: SocketAddr,
+        host: Option<&str>,
+        identity: &Identity,
+        clients: Option<&TestCa>,
+    ) -> Self {
+        Self::start_with(addr, host, Some(server_tls(identity, clients))).await
+    }
+
+    async fn start_with(
+        addr: SocketAddr,
+        host: Option<&str>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let state = Arc::new(State {
             root: tempfile::Builder::new()
                 .prefix("gantry-testkit-git-")
@@ -77,7 +100,7 @@ impl GitHttp {
                 .expect("a folder for repositories"),
             log: Mutex::default(),
         });
-        let server = Server::start(addr, None, Arc::clone(&state))
+        let server = Server::start(addr, tls, Arc::clone(&state))
             .await
             .expect("a free address");
         let addr = server.addr();
@@ -88,7 +111,7 @@ impl GitHttp {
             },
             str::to_owned,
         );
-        let url = format!("http://{host}:{}", addr.port());
+        let url = format!("{scheme}://{host}:{}", addr.port());
         Self {
             inner: Arc::new(Inner { server, state, url }),
         }

@@ -6,6 +6,8 @@
 //! * [`JobBuilder`]: complete job payloads.
 //! * [`GitHttp`]: bare repositories over HTTP with a password, and a builder for small ones.
 //! * [`FakeVault`]: a server of secrets.
+//! * [`S3Server`](s3::S3Server) (feature `s3`): a bucket for caches that checks signatures.
+//! * [`Proxy`]: a forward proxy that keeps what it was asked for.
 //! * [`TestCa`]: certificates for servers and clients.
 //!
 //! Nothing in here shares types with the code under test: payloads are JSON, answers are bytes. What a test reads here is
@@ -18,6 +20,9 @@ pub mod git;
 pub mod gitlab;
 mod http;
 mod job_builder;
+mod proxy;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod vault;
 
 pub use certificates::{Identity, TestCa};
@@ -27,4 +32,5 @@ pub use gitlab::{
     RecordedUpdate, ServerJobState, StoredArtifact,
 };
 pub use job_builder::{JobBuilder, ServiceBuilder};
+pub use proxy::Proxy;
 pub use vault::{FakeVault, VaultRequest};

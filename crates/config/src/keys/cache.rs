@@ -113,7 +113,7 @@ static GCS: Section = Section {
             "googleapis.com",
             "domain of the API",
         )
-        .not_yet("only googleapis.com can be signed for"),
+        .with("Type"),
     ],
 };
 

@@ -69,6 +69,34 @@ async fn downloads_need_no_header_and_a_key_on_one_line_is_read() {
     assert_eq!(query(&request.url)["X-Goog-SignedHeaders"], "host");
 }
 
+#[tokio::test]
+async fn the_storage_of_another_universe_is_addressed_there() {
+    let other = GcsCacheConfig {
+        universe_domain: "example.com".to_owned(),
+        ..config()
+    };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let account = serde_json::json!({"client_email": other.access_id, "private_key": KEY});
+    std::fs::write(file.path(), account.to_string()).unwrap();
+    let by_file = GcsCacheConfig {
+        access_id: String::new(),
+        private_key: "".into(),
+        credentials_file: file.path().display().to_string(),
+        ..other.clone()
+    };
+    let url = async |config: &GcsCacheConfig| {
+        let storage = storage(config, 0, &client()).unwrap();
+        let minute = Duration::from_secs(60);
+        storage.download("project/7/gems", minute).await.unwrap()
+    };
+    let signed = url(&by_file).await;
+    let credential = &query(&signed.url)["X-Goog-Credential"];
+    assert!(credential.starts_with(&other.access_id), "{credential}");
+    let request = url(&other).await;
+    let address = "https://storage.example.com/caches/project/7/gems?";
+    assert!(request.url.starts_with(address), "{}", request.url);
+}
+
 #[test]
 fn what_is_missing_is_named() {
     let said = |change: &dyn Fn(&mut GcsCacheConfig)| {
@@ -84,7 +112,14 @@ fn what_is_missing_is_named() {
         said(&|it| it.access_id.clear()),
         "[runners.cache.gcs] has one of AccessID and PrivateKey: set both, or CredentialsFile"
     );
-    assert!(said(&|it| it.universe_domain = "example.com".to_owned()).contains("UniverseDomain"));
+    assert_eq!(
+        said(&|it| {
+            it.universe_domain = "example.com".to_owned();
+            it.access_id.clear();
+            it.private_key = "".into();
+        }),
+        "[runners.cache.gcs] UniverseDomain is \"example.com\": set CredentialsFile, or AccessID and PrivateKey"
+    );
     let bad = said(&|it| it.private_key = "-----BEGIN hunter2".into());
     assert!(
         bad.starts_with("[runners.cache.gcs] ") && !bad.contains("hunter2"),

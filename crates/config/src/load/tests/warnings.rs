@@ -97,10 +97,6 @@ fn global_keys_that_do_nothing_are_named(#[case] line: &str, #[case] key: &str) 
 
 #[rstest]
 #[case(
-    "cache = { gcs = { UniverseDomain = 'x' } }",
-    "runners[0].cache.gcs.UniverseDomain"
-)]
-#[case(
     "monitoring = { job_queuing_durations = [{ threshold = '1m' }] }",
     "runners[0].monitoring.job_queuing_durations"
 )]
