@@ -299,6 +299,9 @@ fn message(text: &str) -> String {
     if let (Some(code), Some(message)) = (element(text, "Code"), element(text, "Message")) {
         return format!("Request failed with code: {code}, message: {message}");
     }
+    if let Some(code) = element(text, "Code") {
+        return format!("Request failed with code: {code}");
+    }
     if text.trim_start().starts_with('<') {
         return String::new();
     }
@@ -469,6 +472,10 @@ mod tests {
     #[case(
         "<?xml?><Error><Code>AccessDenied</Code><Message>Access\nDenied</Message></Error>",
         "Request failed with code: AccessDenied, message: Access Denied"
+    )]
+    #[case(
+        "<Error><Code>SignatureDoesNotMatch</Code></Error>",
+        "Request failed with code: SignatureDoesNotMatch"
     )]
     #[case("<html>long page</html>", "")]
     #[case("plain\nsecond", "plain")]

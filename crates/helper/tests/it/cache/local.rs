@@ -288,3 +288,47 @@ fn what_an_interrupted_job_left_beside_an_archive_is_removed_after_a_day() {
     job.save(job.entry());
     assert!(!old.exists() && young.exists());
 }
+
+/// Two jobs with one key on one directory of a host: the last one wins, and nobody ever sees half of an archive.
+#[test]
+fn an_archive_that_several_jobs_write_and_read_at_once_is_always_whole() {
+    const FILES: [&str; 3] = ["vendor/a", "vendor/b", "vendor/c"];
+    const ROUNDS: usize = 6;
+    let mut first = Job::new();
+    let file = first.file();
+    let write = |job: &Job, content: &str| {
+        for name in FILES {
+            job.write(name, &content.repeat(20_000));
+        }
+    };
+    write(&first, "first");
+    first.save(first.entry());
+    let save = |name: &'static str| {
+        let mut job = Job::new();
+        for round in 0..ROUNDS {
+            write(&job, &format!("{name}{round}"));
+            let mut entry = job.entry();
+            entry.file.clone_from(&file);
+            job.save(entry);
+        }
+    };
+    let restore = || {
+        for _ in 0..ROUNDS {
+            let mut job = Job::new();
+            let mut candidate = job.candidate();
+            candidate.file.clone_from(&file);
+            let done = job.restore(vec![candidate]);
+            let text = done.out();
+            assert!(text.contains("Successfully extracted cache"), "{text}");
+            let read = |name: &str| fs::read(job.project().join(name)).unwrap();
+            let [a, b, c] = FILES.map(read);
+            assert!(a == b && b == c, "files of different jobs");
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| save("one"));
+        scope.spawn(|| save("two"));
+        scope.spawn(restore);
+        scope.spawn(restore);
+    });
+}
