@@ -277,6 +277,7 @@ enum End {
     Success,
     Failure,
     Timeout,
+    ScriptTimeout,
     Cancel,
     Abort,
     Stop,
@@ -287,6 +288,7 @@ enum End {
 #[case::success(End::Success)]
 #[case::failure(End::Failure)]
 #[case::timeout(End::Timeout)]
+#[case::timeout_of_the_script(End::ScriptTimeout)]
 #[case::cancel(End::Cancel)]
 #[case::abort(End::Abort)]
 #[case::stop_of_the_runner(End::Stop)]
@@ -318,12 +320,15 @@ async fn neither_tokens_nor_file_variables_stay_on_a_kept_volume(#[case] end: En
     if end == End::Timeout {
         work = work.timeout(10);
     }
+    if end == End::ScriptTimeout {
+        work = work.variable("RUNNER_SCRIPT_TIMEOUT", "10s");
+    }
     let id = host.gitlab.enqueue(&work);
     let mut runner: Runner = host.start();
     host.wait_witness("script", 1).await;
     match end {
         End::Success | End::Failure => host.open_gate("go"),
-        End::Timeout => {}
+        End::Timeout | End::ScriptTimeout => {}
         End::Cancel => host.gitlab.cancel(id),
         End::Abort => host.gitlab.abort(id),
         End::Stop => {

@@ -73,7 +73,7 @@ async fn a_failed_after_script_counts_only_if_the_job_says_so(
 
 #[rstest]
 #[case::bash("gantry.test/bash:1", "bash", "yes")]
-#[case::sh_of_an_image_with_bash("gantry.test/bash:1", "sh", "")]
+#[case::bash_of_an_image_although_it_is_called_sh("gantry.test/bash:1", "sh", "yes")]
 #[case::busybox(BUSYBOX, "bash", "")]
 #[case::dash("gantry.test/dash:1", "bash", "")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,14 +94,25 @@ async fn scripts_run_in_the_shell_that_is_there(
         return;
     };
     assert_eq!(job.state, ServerJobState::Success);
-    // The shell that reads the script may be bash in either case; what counts is what it was told to be.
-    if shell == "bash" {
-        log.assert_prints(format!("bash: {bash}").trim_end());
-    }
+    log.assert_prints(format!("bash: {bash}").trim_end());
     log.assert_prints("$ echo first # collapsed multi-line command");
     log.assert_prints("second");
     let text = std::fs::read_to_string(host.witness().join("odd")).expect("what the job wrote");
     assert_eq!(text, format!("{odd}\n"));
+}
+
+/// `when` and `allow_failure` of a step are for the server, which has decided (job-lifecycle §1.2).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_may_fail_or_runs_on_failure_is_a_step_like_any_other() {
+    let work = job(["echo run", "exit 3"])
+        .set("/steps/0/when", serde_json::json!("on_failure"))
+        .set("/steps/0/allow_failure", serde_json::json!(true));
+    let Some((_, job, log)) = run(&Config::new(), &work).await else {
+        return;
+    };
+    log.assert_prints("run");
+    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(job.exit_code, Some(3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -272,6 +272,13 @@ impl Host {
         runner
     }
 
+    /// Starts the runner with further environment variables.
+    pub(crate) fn start_in(&self, variables: &[(&str, &str)]) -> Runner {
+        let runner = Runner::start(self.folder.path(), &[], variables);
+        self.lock(&self.logs).push(runner.log().clone());
+        runner
+    }
+
     /// Random id of the state folder.
     pub(crate) fn state_id(&self) -> Option<String> {
         std::fs::read_to_string(self.folder.path().join(".gantry/id")).ok()
