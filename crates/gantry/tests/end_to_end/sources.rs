@@ -7,7 +7,7 @@ use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState}
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{BUSYBOX, Config, Host, JobLog, Runner, Signal, gate, job, until};
+use crate::harness::{BUSYBOX, Config, Host, JobLog, Runner, Signal, gate, job, skipped, until};
 
 /// An image with git in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -132,6 +132,44 @@ async fn strategy_and_depth_are_obeyed(
     let commits = if depth == "1" { 1 } else { 3 };
     log.assert_prints(&format!("commits: {commits}"));
     assert_eq!(kept, usize::from(strategy == "fetch"));
+}
+
+/// Debian's git is too old for it as yet (job-lifecycle §4.5).
+#[rstest]
+#[case::shallow("20", "Cloning repository for main with git depth set to 20...")]
+#[case::whole_history("0", "Cloning repository for main...")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_git_that_clones_a_revision_clones_natively(#[case] depth: &str, #[case] says: &str) {
+    let Some(image) = std::env::var("GANTRY_TEST_NEW_GIT")
+        .ok()
+        .filter(|it| !it.is_empty())
+    else {
+        skipped("GANTRY_TEST_NEW_GIT names no helper image with git 2.49 or newer");
+        return;
+    };
+    let config = Config::new().docker(&format!("helper_image = \"{image}\""));
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let git = host.git().await;
+    let script = [
+        "git rev-parse HEAD",
+        "cat README",
+        "git fetch -q origin && echo fetched",
+    ];
+    let work = on_main(&git, script)
+        .depth(depth.parse().expect("a number"))
+        .variable("GIT_STRATEGY", "clone")
+        .variable("FF_USE_GIT_NATIVE_CLONE", "true");
+    let sha = repository(&git).sha("main").to_owned();
+    let (job, log) = run(&host, &work).await;
+    host.assert_nothing_left().await;
+    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
+    log.assert_says(says);
+    log.assert_prints(&sha);
+    log.assert_prints("three");
+    log.assert_prints("fetched");
+    host.assert_no_secret("the job's log", &job.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
