@@ -298,7 +298,7 @@ fn an_archive_that_several_jobs_write_and_read_at_once_is_always_whole() {
     let file = first.file();
     let write = |job: &Job, content: &str| {
         for name in FILES {
-            job.write(name, &content.repeat(20_000));
+            job.write(name, content.repeat(20_000));
         }
     };
     write(&first, "first");
