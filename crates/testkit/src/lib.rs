@@ -6,7 +6,7 @@
 //! * [`JobBuilder`]: complete job payloads.
 //! * [`GitHttp`]: bare repositories over HTTP with a password, and a builder for small ones.
 //! * [`FakeVault`]: a server of secrets.
-//! * [`S3Server`](s3::S3Server) (feature `s3`): a bucket for caches that checks signatures.
+//! * `s3::S3Server` (feature `s3`): a bucket for caches that checks signatures.
 //! * [`Proxy`]: a forward proxy that keeps what it was asked for.
 //! * [`TestCa`]: certificates for servers and clients.
 //!
