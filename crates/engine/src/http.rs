@@ -59,7 +59,8 @@ use self::{
 };
 use crate::{
     Archive, Attached, ContainerSummary, Endpoint, Engine, EngineError, EngineEvent, ExecStream,
-    ListFilter, LogStream, NetworkState, PullProgress, RegistryAuth, VolumeState, WaitHandle,
+    ListFilter, LogStream, NetworkState, PullProgress, RegistryAuth, TerminalCommand, VolumeState,
+    WaitHandle,
 };
 
 /// A Docker or Podman engine over its socket. Clones share connections and facts.
@@ -350,6 +351,14 @@ impl Engine for HttpEngine {
         user: Option<&str>,
     ) -> Result<ExecStream, EngineError> {
         self.start_exec(id, cmd, user).await
+    }
+
+    async fn exec_terminal(
+        &self,
+        id: &str,
+        command: &TerminalCommand,
+    ) -> Result<ExecStream, EngineError> {
+        self.start_terminal(id, command).await
     }
 
     async fn exec_exit_code(&self, exec_id: &str) -> Result<Option<i64>, EngineError> {

@@ -61,6 +61,19 @@ pub struct ExecStream {
     pub output: OutputStream,
 }
 
+/// A command on a terminal of its own, for [`Engine::exec_terminal`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerminalCommand {
+    /// Program and arguments.
+    pub cmd: Vec<String>,
+    /// `NAME=value` besides the container's own; the engine sets `TERM`.
+    pub env: Vec<String>,
+    /// Width in characters.
+    pub columns: u16,
+    /// Height in lines.
+    pub rows: u16,
+}
+
 /// How a container ended, from `wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitResult {
@@ -270,6 +283,15 @@ pub trait Engine: Send + Sync + 'static {
         id: &str,
         cmd: &[String],
         user: Option<&str>,
+    ) -> Result<ExecStream, EngineError>;
+    /// Starts a command on a terminal of its own in a running container, as the container's user. Its output is what the terminal
+    /// shows, byte for byte, all of it [`StdStream::Stdout`].
+    ///
+    /// Dropping the streams does not end the command (measured on Docker 20.10): whoever leaves it behind must end it.
+    async fn exec_terminal(
+        &self,
+        id: &str,
+        command: &TerminalCommand,
     ) -> Result<ExecStream, EngineError>;
     /// Exit code of an exec, `None` while it runs.
     async fn exec_exit_code(&self, exec_id: &str) -> Result<Option<i64>, EngineError>;

@@ -23,5 +23,5 @@ pub use http::{HttpEngine, Timeouts};
 pub use interface::{
     Archive, AttachOutput, AttachStdin, Attached, ContainerSummary, Engine, EngineEvent, EventKind,
     ExecStream, ListFilter, LogChunk, LogStream, NetworkState, OutputStream, PullProgress,
-    RegistryAuth, SharedEngine, StdStream, VolumeState, WaitHandle, WaitResult,
+    RegistryAuth, SharedEngine, StdStream, TerminalCommand, VolumeState, WaitHandle, WaitResult,
 };

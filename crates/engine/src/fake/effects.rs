@@ -12,7 +12,7 @@ use super::{
     faults::Fault,
     files::{Files, Upload, join, read_archive},
     images::FakeImage,
-    program::{ExecRun, Output},
+    program::{ExecCommand, ExecRun, Output},
     streams::{FakeStdin, StdinSlot, output_stream},
     world::{FakeEngine, cut_off},
 };
@@ -130,8 +130,7 @@ impl FakeEngine {
         &self,
         what: &str,
         id: &str,
-        cmd: &[String],
-        user: Option<&str>,
+        command: &ExecCommand<'_>,
         fault: Option<&Fault>,
     ) -> Result<ExecStream, EngineError> {
         let mut world = self.world();
@@ -156,8 +155,9 @@ impl FakeEngine {
         let future = (handler.0)(ExecRun {
             container: name,
             container_id,
-            cmd: cmd.to_vec(),
-            user: user.map(str::to_owned),
+            cmd: command.cmd.to_vec(),
+            user: command.user.map(str::to_owned),
+            terminal: command.terminal.cloned(),
             stdin: theirs,
             output: Output { sink },
         });

@@ -16,12 +16,13 @@ use super::{
     faults::{Fault, Verb},
     files::{Files, Place},
     images::FakeImage,
+    program::ExecCommand,
     streams::{FakeStdin, output_stream},
     world::{FakeEngine, Network, cut_off, matches},
 };
 use crate::{
     Archive, Attached, ContainerSummary, Engine, EngineError, EngineEvent, ExecStream, ListFilter,
-    LogStream, NetworkState, PullProgress, RegistryAuth, VolumeState, WaitHandle,
+    LogStream, NetworkState, PullProgress, RegistryAuth, TerminalCommand, VolumeState, WaitHandle,
 };
 
 /// Grace of a stop that names none, as engines have it.
@@ -507,7 +508,29 @@ impl Engine for FakeEngine {
     ) -> Result<ExecStream, EngineError> {
         let entered = self.enter(Verb::Exec, id, &cmd.join(" ")).await?;
         let fault = entered.fault.clone();
-        let result = self.run_exec(&entered.what, id, cmd, user, fault.as_ref());
+        let command = ExecCommand {
+            cmd,
+            user,
+            terminal: None,
+        };
+        let result = self.run_exec(&entered.what, id, &command, fault.as_ref());
+        self.leave(entered, result).await
+    }
+
+    async fn exec_terminal(
+        &self,
+        id: &str,
+        command: &TerminalCommand,
+    ) -> Result<ExecStream, EngineError> {
+        let detail = command.cmd.join(" ");
+        let entered = self.enter(Verb::ExecTerminal, id, &detail).await?;
+        let fault = entered.fault.clone();
+        let command = ExecCommand {
+            cmd: &command.cmd,
+            user: None,
+            terminal: Some(command),
+        };
+        let result = self.run_exec(&entered.what, id, &command, fault.as_ref());
         self.leave(entered, result).await
     }
 

@@ -35,6 +35,7 @@ pub enum Verb {
     ArchiveGet,
     ArchiveMode,
     Exec,
+    ExecTerminal,
     ExecExitCode,
     Events,
 }

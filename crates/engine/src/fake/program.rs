@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::StdStream;
+use crate::{StdStream, TerminalCommand};
 
 /// What a container does when it runs: from a [`Run`] to an exit code.
 #[derive(Clone)]
@@ -258,6 +258,13 @@ impl ExecHandler {
     }
 }
 
+/// What an exec is asked for with.
+pub(super) struct ExecCommand<'a> {
+    pub(super) cmd: &'a [String],
+    pub(super) user: Option<&'a str>,
+    pub(super) terminal: Option<&'a TerminalCommand>,
+}
+
 /// One exec, as its handler sees it. It ends with the container at the latest.
 pub struct ExecRun {
     /// Name of the container.
@@ -268,6 +275,8 @@ pub struct ExecRun {
     pub cmd: Vec<String>,
     /// User asked for.
     pub user: Option<String>,
+    /// The terminal it was started on, if it was.
+    pub terminal: Option<TerminalCommand>,
     pub(super) stdin: DuplexStream,
     pub(super) output: Output,
 }

@@ -213,6 +213,8 @@ pub(super) struct CreateExec<'a> {
     pub(super) cmd: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub(super) env: &'a [String],
 }
 
 /// Body of `POST /exec/{id}/start`.

@@ -7,8 +7,8 @@ use gantry_container::{
 };
 use gantry_engine::{
     Archive, Attached, ContainerSummary, Engine, EngineError, EngineEvent, ExecStream, ListFilter,
-    LogStream, NetworkState, PullProgress, RegistryAuth, SharedEngine, VolumeState, WaitHandle,
-    fake::FakeEngine,
+    LogStream, NetworkState, PullProgress, RegistryAuth, SharedEngine, TerminalCommand, VolumeState,
+    WaitHandle, fake::FakeEngine,
 };
 
 /// A scripted engine some of whose streams and answers come late or not at all.
@@ -224,6 +224,14 @@ impl Engine for Bent {
         user: Option<&str>,
     ) -> Result<ExecStream, EngineError> {
         self.engine.exec(id, cmd, user).await
+    }
+
+    async fn exec_terminal(
+        &self,
+        id: &str,
+        command: &TerminalCommand,
+    ) -> Result<ExecStream, EngineError> {
+        self.engine.exec_terminal(id, command).await
     }
 
     async fn exec_exit_code(&self, exec_id: &str) -> Result<Option<i64>, EngineError> {
