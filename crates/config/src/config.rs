@@ -8,12 +8,14 @@ mod docker;
 mod gantry;
 mod log;
 mod runner;
+mod session_server;
 
 pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
 pub use docker::{DockerConfig, PullPolicy};
 pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, Naming, OnStop};
 pub use log::{LogFormat, LogLevel};
 pub use runner::{CustomBuildDir, Environment, Executor, RunnerConfig, Skip};
+pub use session_server::{HostPort, SessionServerConfig};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub struct Config {
     pub connection_max_age: Option<Duration>,
     /// Labels of all runners. Already merged into [`RunnerConfig::labels`].
     pub labels: BTreeMap<String, String>,
+    /// `[session_server]`: interactive terminals.
+    pub session_server: SessionServerConfig,
     /// `[gantry]`: what the peer has no key for.
     pub gantry: GantryConfig,
     /// `[[runners]]` in file order, also those that cannot be used: see [`RunnerConfig::skip`].
@@ -51,8 +55,17 @@ impl Config {
     #[must_use]
     pub fn waits_for_restart(&self, new: &Self) -> Vec<&'static str> {
         let (old_own, own) = (&self.gantry, &new.gantry);
+        let (old_sessions, sessions) = (&self.session_server, &new.session_server);
         let changed = [
             ("listen_address", self.listen_address != new.listen_address),
+            (
+                "session_server.listen_address",
+                old_sessions.listen_address != sessions.listen_address,
+            ),
+            (
+                "session_server.advertise_address",
+                old_sessions.advertise_address != sessions.advertise_address,
+            ),
             ("gantry.state_dir", old_own.state_dir != own.state_dir),
             (
                 "gantry.compatible_version",
@@ -97,6 +110,7 @@ impl Default for Config {
             shutdown_timeout: Duration::from_secs(30),
             connection_max_age: Some(Duration::from_secs(15 * 60)),
             labels: BTreeMap::new(),
+            session_server: SessionServerConfig::default(),
             gantry: GantryConfig::default(),
             runners: Vec::new(),
         }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod runner;
+mod session_server;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +53,10 @@ pub(crate) fn config(
         connection_max_age: tree
             .duration("connection_max_age")
             .map_or(default.connection_max_age, GoDuration::positive),
+        session_server: tree
+            .table("session_server")
+            .map(|table| session_server::section(table, findings))
+            .unwrap_or_default(),
         gantry: tree
             .table("gantry")
             .map_or_else(GantryConfig::default, gantry),
@@ -103,6 +108,7 @@ fn gantry(tree: &Tree) -> GantryConfig {
         naming: Naming::from_name(tree.string("naming")).unwrap_or_default(),
         nested_variables: tree.bool("nested_variables").unwrap_or(false),
         mask_encoded: tree.bool("mask_encoded").unwrap_or(true),
+        terminal_after_script: tree.bool("terminal_after_script").unwrap_or(false),
         helper_binary: tree
             .texts("helper_binary")
             .into_iter()

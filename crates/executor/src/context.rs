@@ -15,7 +15,8 @@ use gantry_plan::Plan;
 use gantry_trace::JobTrace;
 
 use crate::{
-    ArtifactStore, ExecutorError, JobEvent, JobObserver, Record, Step, durable, tools::HelperBinary,
+    ArtifactStore, ExecutorError, JobEvent, JobObserver, Record, Step, TerminalPort, durable,
+    tools::HelperBinary,
 };
 
 /// Gives the archive of the working tree, paths relative to the project directory; asked once per upload.
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) artifacts: Option<Arc<dyn ArtifactStore>>,
     pub(crate) observer: JobObserver,
     pub(crate) caches: Option<Storage>,
+    pub(crate) terminal: Option<Arc<TerminalPort>>,
 }
 
 impl Context {

@@ -94,6 +94,15 @@ impl Control {
         }
     }
 
+    /// As [`stop`](Self::stop), also for a cancel where nothing is left to cancel but a wait.
+    pub(crate) fn any_stop(&self) -> impl Future<Output = StopReason> + Send + use<> {
+        let all = Self {
+            cancel_seen: false,
+            ..self.clone()
+        };
+        all.stop()
+    }
+
     /// Whether the job must stop now.
     pub fn stop_now(&self) -> Option<StopReason> {
         let wish = self.wishes.borrow().reason();

@@ -16,6 +16,7 @@
 //! | `explain` | from exit codes and engine words to a cause |
 //! | `artifact_store` | artifacts of jobs without a server, to and from the helper |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
+//! | `terminal` | where an interactive terminal finds the build container |
 //! | `observe` | what a job tells whoever watches it |
 //! | `record`, `durable`, `control` | journal records and how they are written; wishes and clocks |
 
@@ -43,6 +44,7 @@ mod record;
 mod script;
 mod start;
 mod stop;
+mod terminal;
 mod tools;
 mod walk;
 
@@ -55,6 +57,9 @@ pub use explain::stopped_unplanned;
 pub use observe::{Activity, JobEvent, JobObserver};
 pub use record::{
     Accepted, Prepared, Progress, Record, Secrets, StageEnd, Step, StopReason, Verdict,
+};
+pub use terminal::{
+    TerminalConnection, TerminalContainer, TerminalPlace, TerminalPort, TerminalSettings,
 };
 pub use tools::{HELPER_PATH, HelperBinary, TOOLS_LABEL, TOOLS_PATH};
 pub use walk::Job;

@@ -234,6 +234,7 @@ impl Walk {
         } = started;
         let script = self.render(stage, mark);
         let run = Run::new(&context, &id, stage.stage);
+        let terminal = context.terminal_opens(&id);
         let follow = run.follow(Some(Live { output, wait }), events, None, stop);
         tokio::pin!(follow);
         let send = async {
@@ -257,6 +258,7 @@ impl Walk {
                 follow.await
             }
         }?;
+        drop(terminal);
         if end.cut && end.stopped.is_none() {
             if self.has_entrypoint() {
                 run.replay().await?;

@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     ArtifactStore, EngineAccess, Environment, ExecutorError, JobObserver, Prepared, Progress,
-    Record, StopReason, Verdict, Wish, WorkingTree,
+    Record, StopReason, TerminalPort, Verdict, Wish, WorkingTree,
     claim::{NAME_LIMIT, NAME_PAUSE},
     cleanup,
     context::Context,
@@ -61,6 +61,8 @@ pub struct Job {
     pub caches: Option<Storage>,
     /// Is told what happens.
     pub observer: JobObserver,
+    /// Where an interactive terminal of the job is told of its build container.
+    pub terminal: Option<Arc<TerminalPort>>,
 }
 
 /// A job that runs.
@@ -94,6 +96,7 @@ impl Job {
             artifacts: self.artifacts.clone(),
             caches: self.caches.clone(),
             observer: self.observer.clone(),
+            terminal: self.terminal.clone(),
         }
     }
 
@@ -165,6 +168,7 @@ impl Walk {
                 Err(error) => return Err(error),
             }
         }
+        self.wait_for_terminal().await;
         self.helper = None;
         self.early = None;
         cleanup::stop_all(&self.context).await;
@@ -294,6 +298,9 @@ impl Walk {
                     .await?;
             }
             self.stage(index, planned, begun, script_limit).await?;
+            let more = plan.stages.iter().skip(index + 1);
+            let mut scripts = more.filter(|planned| matches!(planned.work, StageWork::Script(_)));
+            self.tell_terminal(scripts.any(|planned| self.flow.wants(&planned.stage)));
         }
         Ok(())
     }

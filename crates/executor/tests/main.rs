@@ -19,4 +19,5 @@ mod prepare;
 mod refusals;
 mod sources;
 mod streams;
+mod terminal;
 mod timeouts;

@@ -90,7 +90,7 @@ pub struct Features {
     pub upload_multiple_artifacts: bool,
     /// `artifact_format` gzip and raw.
     pub upload_raw_artifacts: bool,
-    /// A session server is there.
+    /// The executor can serve sessions; whether a server for them runs shows in the request.
     pub session: bool,
     /// Interactive web terminal.
     pub terminal: bool,
@@ -150,8 +150,8 @@ impl Features {
             shared: false,
             upload_multiple_artifacts: true,
             upload_raw_artifacts: true,
-            session: false,
-            terminal: false,
+            session: true,
+            terminal: true,
             refspecs: true,
             masking: true,
             proxy: false,
@@ -190,7 +190,7 @@ mod tests {
             json!({
                 "variables": true, "image": true, "services": true, "artifacts": true, "cache": true,
                 "fallback_cache_keys": true, "shared": false, "upload_multiple_artifacts": true,
-                "upload_raw_artifacts": true, "session": false, "terminal": false, "refspecs": true,
+                "upload_raw_artifacts": true, "session": true, "terminal": true, "refspecs": true,
                 "masking": true, "proxy": false, "raw_variables": true, "artifacts_exclude": true,
                 "multi_build_steps": true, "trace_reset": true, "trace_checksum": true, "trace_size": true,
                 "vault_secrets": true, "cancelable": true, "return_exit_code": true, "service_variables": true,

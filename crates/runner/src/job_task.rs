@@ -26,12 +26,14 @@ use crate::{
     observe::{Event, Happened, JobFacts, ObservedJob},
     origin::{Origin, OriginError},
     outbox,
+    session::{Offer, OpenSession},
     shared::{Counted, Listed, Shared, key},
     slots::{Slot, TakenNumbers},
 };
 
 mod end;
 mod secrets;
+mod terminal;
 
 use end::{
     REMOVE_PAUSE, deliver_in_slot, drop_job, final_state, log_end, note_delivered, remove_folder,
@@ -62,6 +64,8 @@ struct OpenJob {
     log: LogPlan,
     listed: Listed,
     observed: ObservedJob,
+    /// Where its terminal is connected to, until it has a verdict.
+    session: Option<OpenSession>,
     started: std::time::Instant,
 }
 
@@ -98,6 +102,7 @@ pub(crate) async fn accept(
     received: ReceivedJob,
     slot: Slot,
     counted: Counted,
+    offer: Option<Offer>,
 ) {
     let job_id = received.job.id;
     let key = key(runner.short_token(), job_id);
@@ -124,7 +129,17 @@ pub(crate) async fn accept(
         counted: Some(counted),
         numbers,
     };
-    let open = match create(&shared, &runner, &coordinator, received, &claim, listed).await {
+    let has_session = offer.is_some();
+    let created = create(
+        &shared,
+        &runner,
+        &coordinator,
+        received,
+        &claim,
+        listed,
+        has_session,
+    );
+    let mut open = match created.await {
         Ok(open) => open,
         Err(error) if error.is_no_space() => {
             // What is not confirmed goes back to the queue, as for a runner that died here.
@@ -161,6 +176,7 @@ pub(crate) async fn accept(
         forget(&open);
         return;
     }
+    open.session = terminal::open(&shared, &open, offer);
     work(shared, open, claim).await;
 }
 
@@ -232,6 +248,9 @@ pub(crate) async fn take_up(shared: Arc<Shared>, found: Found) {
         "taking up a job of an earlier process"
     );
     if open.progress.verdict.is_none() {
+        if open.origin.has_session {
+            terminal::tell_gone(&open);
+        }
         let reply = open
             .coordinator
             .update_job(&open.credentials, &JobUpdate::accept())
@@ -256,9 +275,10 @@ async fn create(
     received: ReceivedJob,
     claim: &Claim,
     listed: Listed,
+    has_session: bool,
 ) -> Result<Box<OpenJob>, OpenError> {
     let numbers = claim.numbers.get();
-    let mut origin = Origin::of(received, runner, numbers)?;
+    let mut origin = Origin::of(received, runner, numbers, has_session)?;
     let log = gantry_plan::log_plan(&origin.payload, runner, &shared.host, numbers, &[]);
     let folder = shared.state.create_job(listed.key())?;
     let (journal, record, trace) =
@@ -294,6 +314,7 @@ async fn create(
         log,
         listed,
         observed,
+        session: None,
         started: std::time::Instant::now(),
     }))
 }
@@ -391,6 +412,7 @@ async fn reopen(
         log,
         listed,
         observed,
+        session: None,
         started: std::time::Instant::now(),
     });
     Ok(Some((open, claim)))
@@ -470,6 +492,7 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: Box<OpenJob>, claim: Cl
             }
         }
     };
+    drop(open.session.take());
     log_end(&open, &verdict);
     if !known {
         let cause = verdict.cause.as_ref();
@@ -648,6 +671,7 @@ fn executor_job(
         artifacts: None,
         caches: shared.caches.get(&open.runner),
         observer: open.observed.executor(),
+        terminal: open.session.as_ref().map(OpenSession::port),
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `limits` | the end of a service that is not for ever |
 //! | `caches`, `secret_clients` | clients of remote caches and of servers of secrets |
 //! | `connection` | a server's connection, for an operator's commands |
+//! | `session` | interactive terminals of jobs |
 //! | `sweep` | leftovers of dead processes |
 //! | `observe` | metrics, status, and who is answered what |
 
@@ -35,6 +36,7 @@ mod refuse;
 mod rotation;
 mod secret_clients;
 mod service;
+mod session;
 mod shared;
 mod slots;
 mod sweep;
@@ -49,3 +51,4 @@ pub use observe::{
 pub use phase::{Phase, Signal};
 pub use rotation::KeepToken;
 pub use service::{About, Exit, Options, ReadConfig, run};
+pub use session::{SessionServer, SessionServerError};

@@ -33,6 +33,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{Phase, limits::Tally};
 
+pub(crate) use address::bind;
 pub use address::{AddressError, ListenAddress};
 pub use serve::{Listeners, StatusListener, bind_status};
 pub use status::{
@@ -193,6 +194,8 @@ pub(crate) enum Happened<'a> {
         written: watch::Receiver<TraceProgress>,
         sent: watch::Receiver<u64>,
     },
+    /// Somebody connected to its terminal, or left it.
+    Terminal { connected: bool },
     /// There is a verdict; `None` is success.
     Ended { cause: Option<&'a Cause> },
     /// The verdict could not be delivered while the slot was held, and goes out in the background.

@@ -20,6 +20,9 @@ pub(crate) struct Origin {
     tls_ca: Option<String>,
     tls_certificate: Option<String>,
     tls_key: Option<Secret>,
+    /// The server was offered a session with the request for the job. Not in journals of version 0.1.0.
+    #[serde(default)]
+    pub(crate) has_session: bool,
 }
 
 /// Why a journaled job cannot be taken up.
@@ -36,6 +39,7 @@ impl Origin {
         received: ReceivedJob,
         runner: &RunnerConfig,
         numbers: Numbers,
+        has_session: bool,
     ) -> Result<Self, OriginError> {
         let TlsData {
             ca_chain,
@@ -51,6 +55,7 @@ impl Origin {
             tls_ca: ca_chain.map(|pem| pem.to_string()),
             tls_certificate: client_certificate.map(|pem| pem.to_string()),
             tls_key: client_key,
+            has_session,
         })
     }
 

@@ -219,12 +219,17 @@ async fn once(
         }
     };
     let entries = shared.config.borrow().usable_runners().count();
+    // A fresh one for each request: what a server was told once, it may not be told to forget.
+    let sessions = shared.sessions.as_ref();
+    let offer = sessions.and_then(|sessions| sessions.offer());
     let request = JobRequest {
         info: shared.info(config),
         system_id: shared.host.system_id.clone(),
         // A held request keeps a slot: with more entries than slots, others would wait for it.
         echo_last_update: entries <= shared.slots.limit(),
-        session: None,
+        session: sessions
+            .zip(offer.as_ref())
+            .map(|(sessions, offer)| sessions.info(offer)),
     };
     tell(shared, config, number, Doing::Requesting);
     let (reply, slot) = ask(shared, &coordinator, &request, slot, &mut asking.entry).await;
@@ -258,6 +263,7 @@ async fn once(
                 *received,
                 slot,
                 counted,
+                offer,
             );
             shared.tasks.spawn(task);
             if config.strict_check_interval {

@@ -16,12 +16,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::{
-    ConnectEngine, KeepToken, Limits, Phase, Signal,
+    ConnectEngine, KeepToken, Limits, Phase, SessionServer, Signal,
     engines::Engines,
     job_task,
     observe::{self, Event, Listeners, LogCounts, Metrics, Observer, Pages},
     poll::{self, PolledRunner},
     rotation,
+    session::{self, Sessions},
     shared::{JobTable, LeftBehind, RunnerCounts, Shared},
     slots::{NumberTable, Slots},
     sweep,
@@ -72,6 +73,8 @@ pub struct Options {
     pub signals: mpsc::Receiver<Signal>,
     /// Who may ask how things stand, and where.
     pub listeners: Listeners,
+    /// Where GitLab connects to for terminals of jobs; `None`: they have none.
+    pub sessions: Option<SessionServer>,
     /// What those are told of the program.
     pub about: About,
     /// Lines of the process log, counted as they are written.
@@ -134,6 +137,7 @@ async fn serve(options: Options) -> Exit {
         on_stop,
         mut signals,
         listeners,
+        sessions,
         about,
         log,
         tokens,
@@ -159,6 +163,7 @@ async fn serve(options: Options) -> Exit {
         engines: Engines::new(engines, state_id),
         caches: crate::caches::Caches::default(),
         secret_clients: crate::secret_clients::SecretClients::default(),
+        sessions: sessions.as_ref().map(Sessions::of),
         state,
         environment,
         coordinators: Coordinators::new(product.clone(), calls),
@@ -178,6 +183,10 @@ async fn serve(options: Options) -> Exit {
     let pages = Pages::new(Arc::clone(&shared), about);
     let answer = Arc::new(move |request: &_, visitor| pages.answer(request, visitor));
     let serving = tokio::spawn(observe::serve(listeners, answer));
+    // Boxed: without terminals it is nothing.
+    let terminals = sessions.zip(shared.sessions.clone());
+    let terminals = terminals
+        .map(|(server, sessions)| tokio::spawn(Box::pin(session::serve(server, sessions))));
     take_up_jobs(&shared).await;
     observer.tell(&Event::Ready);
     let sweep = tokio::spawn(sweep::run(Arc::clone(&shared)));
@@ -255,6 +264,9 @@ async fn serve(options: Options) -> Exit {
         phase_sender.send_replace(Phase::Detached);
         shared.tasks.close();
         timeout(LEAVE_LIMIT, shared.tasks.wait()).await.ok();
+    }
+    if let Some(terminals) = terminals {
+        terminals.abort();
     }
     serving.abort();
     // Gone when this returns, and with it the socket in the state folder.

@@ -21,6 +21,7 @@ use crate::{
     engines::Engines,
     observe::Observer,
     secret_clients::SecretClients,
+    session::Sessions,
     slots::{NumberTable, Slots, TakenNumbers},
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) engines: Engines,
     pub(crate) caches: Caches,
     pub(crate) secret_clients: SecretClients,
+    /// `None`: jobs have no terminal.
+    pub(crate) sessions: Option<Arc<Sessions>>,
     pub(crate) environment: Environment,
     pub(crate) coordinators: Coordinators,
     pub(crate) product: Product,

@@ -34,6 +34,8 @@ pub struct GantryConfig {
     pub nested_variables: bool,
     /// `mask_encoded`: base64 and URL forms of masked values are masked, too.
     pub mask_encoded: bool,
+    /// `terminal_after_script`: a connected terminal keeps a finished job's build container.
+    pub terminal_after_script: bool,
     /// `[gantry.helper_binary]`: architecture of the engine (`arm64`, `amd64` …) → a `gantry-helper` for it, where the one that is
     /// built in does not fit.
     pub helper_binary: BTreeMap<String, PathBuf>,
@@ -52,6 +54,7 @@ impl Default for GantryConfig {
             naming: Naming::default(),
             nested_variables: false,
             mask_encoded: true,
+            terminal_after_script: false,
             helper_binary: BTreeMap::new(),
         }
     }

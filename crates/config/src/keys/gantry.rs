@@ -74,6 +74,12 @@ pub(super) static SECTION: Section = Section {
         )
         .at_restart(),
         Key::new(
+            "terminal_after_script",
+            Kind::Bool,
+            "false",
+            "a terminal that is connected when the job's work is done gets a new shell in its container, and keeps it for session_timeout; not where the image has an entrypoint",
+        ),
+        Key::new(
             "helper_binary",
             Kind::Texts,
             "",

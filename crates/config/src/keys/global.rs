@@ -112,15 +112,14 @@ static SESSION_SERVER: Section = Section {
             "listen_address",
             Kind::Text,
             "",
-            "where terminals connect to",
+            "where interactive terminals of jobs are served, by TLS (host:port); empty: nowhere",
         )
-        .at_restart()
-        .not_yet("jobs have no terminal"),
+        .at_restart(),
         Key::new(
             "advertise_address",
             Kind::Text,
             "",
-            "the same as GitLab sees it",
+            "the same as GitLab reaches it (host:port, without a scheme); else listen_address",
         )
         .at_restart()
         .with("listen_address"),
@@ -128,7 +127,7 @@ static SESSION_SERVER: Section = Section {
             "session_timeout",
             Kind::Count,
             "1800",
-            "seconds a terminal may keep a finished job's container",
+            "seconds a connected terminal may keep a job that is over",
         )
         .with("listen_address"),
     ],

@@ -12,7 +12,7 @@ use gantry_engine::{
 };
 use gantry_executor::{
     Accepted, EngineAccess, Environment, ExecutorError, HelperBinary, Job, JobObserver, Progress,
-    Record, TOOLS_LABEL, Verdict, Wish, unix_ms,
+    Record, TOOLS_LABEL, TerminalPort, Verdict, Wish, unix_ms,
 };
 use gantry_job::{Cause, JobState, TlsFiles};
 use gantry_journal::Journal;
@@ -44,6 +44,8 @@ pub(crate) struct Bench {
     folder: TempDir,
     timeout_ms: u64,
     processes: Cell<u32>,
+    /// Of the first process.
+    pub(crate) terminal: Option<Arc<TerminalPort>>,
 }
 
 /// What the server wants of the job. A process learns of it some time after its start.
@@ -145,6 +147,7 @@ impl Bench {
             timeout_ms: setup.payload.timeout().as_millis() as u64,
             engine,
             processes: Cell::new(0),
+            terminal: None,
         }
     }
 
@@ -212,6 +215,7 @@ impl Bench {
             artifacts: None,
             caches: None,
             observer: JobObserver::default(),
+            terminal: self.terminal.clone(),
         };
         Process {
             job,

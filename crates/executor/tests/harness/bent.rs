@@ -7,8 +7,8 @@ use gantry_container::{
 };
 use gantry_engine::{
     Archive, Attached, ContainerSummary, Engine, EngineError, EngineEvent, ExecStream, ListFilter,
-    LogStream, NetworkState, PullProgress, RegistryAuth, SharedEngine, TerminalCommand, VolumeState,
-    WaitHandle, fake::FakeEngine,
+    LogStream, NetworkState, PullProgress, RegistryAuth, SharedEngine, TerminalCommand,
+    VolumeState, WaitHandle, fake::FakeEngine,
 };
 
 /// A scripted engine some of whose streams and answers come late or not at all.

@@ -10,7 +10,9 @@ use gantry_config::{
     Config, ConfigError, FileStamp, Loaded, OnStop, Placeholders, state_dir, system_id,
 };
 use gantry_journal::StateFolder;
-use gantry_runner::{About, Exit, Limits, ListenAddress, Listeners, Options, ReadConfig, Signal};
+use gantry_runner::{
+    About, Exit, Limits, ListenAddress, Listeners, Options, ReadConfig, SessionServer, Signal,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -137,8 +139,10 @@ async fn serve(
             .map(|address| address.to_string()),
         started: Instant::now(),
     };
+    let sessions = session_server(config).await?;
     let options = Options {
         listeners,
+        sessions,
         about,
         log: logging::counts(),
         reader: Arc::new(reader),
@@ -198,6 +202,32 @@ async fn listeners(
         }
     }
     Ok(listeners)
+}
+
+/// Where GitLab connects to for terminals of jobs. An address that cannot be had is an error.
+async fn session_server(config: &Config) -> Result<Option<SessionServer>, CliError> {
+    let server = SessionServer::bind(&config.session_server)
+        .await
+        .map_err(|error| {
+            CliError::new(error.to_string())
+                .hint("[session_server] in the configuration says where; without listen_address jobs have no terminal")
+        })?;
+    match &server {
+        None => info!("[session_server].listen_address not defined, session endpoints disabled"),
+        Some(server) => {
+            let url = server.url();
+            if let Some(address) = server.address() {
+                info!(%address, url, "Session server listening");
+            }
+            if server.advertises_no_host() {
+                warn!(
+                    url,
+                    "GitLab cannot connect to an address that stands for all of a machine: set advertise_address in [session_server]"
+                );
+            }
+        }
+    }
+    Ok(server)
 }
 
 /// The command line wins; an empty text is none.

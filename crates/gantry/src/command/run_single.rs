@@ -171,6 +171,8 @@ async fn serve(args: &RunSingleArgs, config: Config) -> Result<Exit, CliError> {
     let state = state(&config, &path, &runner)?;
     let options = Options {
         listeners: Listeners::default(),
+        // As the peer (cli §2).
+        sessions: None,
         about: About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: std::path::absolute(&path)?,

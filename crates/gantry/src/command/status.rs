@@ -206,7 +206,11 @@ fn text(report: &StatusReport) -> String {
         write!(text, " ({} free)", size(free)).ok();
     }
     match &report.listen_address {
-        Some(address) => writeln!(text, ", metrics on {}", clean(address)).ok(),
+        Some(address) => write!(text, ", metrics on {}", clean(address)).ok(),
+        None => None,
+    };
+    match &report.session_server {
+        Some(url) => writeln!(text, ", terminals at {}", clean(url)).ok(),
         None => writeln!(text).ok(),
     };
     let (used, slots, outbox) = (report.slots_used, report.slots, report.outbox);
@@ -270,10 +274,14 @@ fn jobs(lines: &[JobStatusLine]) -> String {
             "running" => line.state.clone(),
             course => format!("{}, {course}", line.state),
         };
-        let recovered = if line.recovered { " (recovered)" } else { "" };
+        let notes = match (line.recovered, line.terminal) {
+            (false, false) => "",
+            (true, _) => " (recovered)",
+            (false, true) => " (terminal)",
+        };
         [
             line.id.to_string(),
-            state + recovered,
+            state + notes,
             line.stage.clone(),
             age(line.age_seconds),
             size(line.log_bytes),
@@ -363,6 +371,7 @@ mod tests {
             state: "failed".to_owned(),
             stage: "step_script".to_owned(),
             executor_stage: "finish".to_owned(),
+            terminal: false,
             container: Some("runner-t1-project-7-concurrent-0-1-build".to_owned()),
             age_seconds: 125,
             recovered: true,
@@ -379,6 +388,7 @@ mod tests {
             config: "/etc/gitlab-runner/config.toml".into(),
             state_folder: "/etc/gitlab-runner/.gantry".into(),
             listen_address: Some(":9252".to_owned()),
+            session_server: None,
             slots: 4,
             slots_used: 2,
             free_bytes: Some(12_300_000_000),
@@ -408,6 +418,20 @@ JOB  STATE                       STAGE        AGE   LOG     UNSENT  JOURNAL  CON
 17   failed, outbox (recovered)  step_script  2m5s  1.5 MB  2.0 kB  999 B    runner-t1-project-7-concurrent-0-1-build  https://gitlab.example.com/a/b/-/jobs/17
 "
         );
+    }
+
+    #[test]
+    fn terminals_are_shown_where_there_are_any() {
+        let mut report = report();
+        report.session_server = Some("https://ci.example.com:8093".to_owned());
+        report.jobs[0].terminal = true;
+        report.jobs[0].recovered = false;
+        let text = text(&report);
+        assert!(
+            text.contains("metrics on :9252, terminals at https://ci.example.com:8093\n"),
+            "{text}"
+        );
+        assert!(text.contains("failed, outbox (terminal)"), "{text}");
     }
 
     #[test]

@@ -20,4 +20,5 @@ mod signals;
 mod sources;
 mod stopping;
 mod submodules;
+mod terminal;
 mod transport;

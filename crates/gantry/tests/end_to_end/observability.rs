@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::harness::{Config, Runner, until};
 use exposition::Exposition;
+pub(crate) use status::report;
 
 /// An address of this machine that nobody else has.
 const ANY_PORT: &str = "listen_address = \"127.0.0.1:0\"";

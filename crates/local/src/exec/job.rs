@@ -120,6 +120,7 @@ async fn open(
         working_tree: planned.with_tree.then(|| working_tree(shared, &trace)),
         artifacts: Some(Arc::new(artifacts)),
         observer: JobObserver::default(),
+        terminal: None,
         caches: None,
         trace,
     };

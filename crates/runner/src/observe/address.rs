@@ -1,17 +1,16 @@
 //! `listen_address` (config-toml §2): `host:port`, a missing port is 9252, a missing host all addresses of the machine.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr};
+use std::{fmt, io, str::FromStr};
+
+use gantry_config::HostPort;
+use tokio::net::TcpListener;
 
 /// Port of the metrics endpoint where none is given.
 const DEFAULT_PORT: u16 = 9252;
 
 /// Where metrics are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress {
-    /// Name or address without brackets; empty: all addresses.
-    host: String,
-    port: u16,
-}
+pub struct ListenAddress(HostPort);
 
 /// The text is no `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,68 +20,54 @@ pub struct AddressError {
     why: &'static str,
 }
 
-impl ListenAddress {
-    /// Host and port for binding, in the order of trying: all addresses are those of IPv6, which hear IPv4 too, else those of IPv4.
-    pub(crate) fn candidates(&self) -> Vec<(String, u16)> {
-        let hosts = match self.host.as_str() {
-            "" => vec!["::".to_owned(), "0.0.0.0".to_owned()],
-            host => vec![host.to_owned()],
-        };
-        hosts.into_iter().map(|host| (host, self.port)).collect()
-    }
-}
-
 impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = |why| AddressError {
+        let mut address: HostPort = text.parse().map_err(|why| AddressError {
             text: text.to_owned(),
             why,
-        };
-        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, rest) = rest.split_once(']').ok_or(wrong("missing ']'"))?;
-            host.parse::<Ipv6Addr>()
-                .map_err(|_| wrong("no IPv6 address in the brackets"))?;
-            match rest.strip_prefix(':') {
-                Some(port) => (host, port),
-                None if rest.is_empty() => (host, ""),
-                None => return Err(wrong("text after ']'")),
-            }
-        } else {
-            match text.split_once(':') {
-                None => (text, ""),
-                Some((_, rest)) if rest.contains(':') => {
-                    return Err(wrong("too many colons; an IPv6 address stands in brackets"));
-                }
-                Some(both) => both,
-            }
-        };
-        if host.contains(['/', '@', ' ', ']']) {
-            return Err(wrong("the host is no name"));
-        }
-        let port = if port.is_empty() {
-            DEFAULT_PORT
-        } else {
-            port.parse()
-                .map_err(|_| wrong("the port is no number from 0 to 65535"))?
-        };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        })?;
+        address.port.get_or_insert(DEFAULT_PORT);
+        Ok(Self(address))
+    }
+}
+
+impl ListenAddress {
+    /// Listens there.
+    pub(crate) async fn bind(&self) -> io::Result<TcpListener> {
+        bind(&self.0).await
     }
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
+        self.0.fmt(f)
+    }
+}
+
+/// Listens on the address; without a host on all of the machine.
+pub(crate) async fn bind(address: &HostPort) -> io::Result<TcpListener> {
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for (host, port) in candidates(address) {
+        result = TcpListener::bind((host, port)).await;
+        match &result {
+            // A machine without IPv6.
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
+            _ => break,
         }
     }
+    result
+}
+
+/// Host and port for binding, in the order of trying: all addresses are those of IPv6, which hear IPv4 too, else those of IPv4.
+fn candidates(address: &HostPort) -> Vec<(&str, u16)> {
+    let hosts = match address.host.as_str() {
+        "" => vec!["::", "0.0.0.0"],
+        host => vec![host],
+    };
+    let port = address.port.unwrap_or_default();
+    hosts.into_iter().map(|host| (host, port)).collect()
 }
 
 #[cfg(test)]
@@ -121,7 +106,7 @@ mod tests {
 
     #[test]
     fn no_host_is_every_address() {
-        let all = ":1".parse::<ListenAddress>().unwrap().candidates();
-        assert_eq!(all, [("::".to_owned(), 1), ("0.0.0.0".to_owned(), 1)]);
+        let all = ":1".parse::<HostPort>().unwrap();
+        assert_eq!(candidates(&all), [("::", 1), ("0.0.0.0", 1)]);
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct JobRow {
     pub(crate) course: Course,
     /// Name of the build container.
     pub(crate) container: Option<String>,
+    /// Somebody is connected to its terminal.
+    pub(crate) terminal: bool,
     log: Option<Log>,
 }
 
@@ -240,6 +242,7 @@ impl JobRow {
             executor_stage: "created",
             course: Course::Running,
             container: None,
+            terminal: false,
             log: None,
         }
     }
@@ -296,6 +299,7 @@ impl JobRow {
                     sent: sent.clone(),
                 });
             }
+            Happened::Terminal { connected } => self.terminal = *connected,
             Happened::Ended { cause } => self.ended(*cause),
             Happened::Outbox => self.course = Course::Outbox,
             Happened::Settled { .. } => {

@@ -489,6 +489,7 @@ impl Metrics {
             }
             Happened::Planned(_)
             | Happened::Uploading { .. }
+            | Happened::Terminal { .. }
             | Happened::Outbox
             | Happened::Settled { .. } => {}
         }

@@ -61,16 +61,7 @@ impl Listeners {
     /// # Errors
     /// The address is in use, is none of this machine, or its name is unknown.
     pub async fn with_metrics(mut self, address: &ListenAddress) -> io::Result<Self> {
-        let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-        for (host, port) in address.candidates() {
-            result = TcpListener::bind((host.as_str(), port)).await;
-            match &result {
-                // A machine without IPv6.
-                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
-                _ => break,
-            }
-        }
-        self.metrics = Some(result?);
+        self.metrics = Some(address.bind().await?);
         Ok(self)
     }
 

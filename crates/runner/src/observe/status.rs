@@ -49,6 +49,9 @@ pub struct StatusReport {
     pub state_folder: PathBuf,
     /// Where metrics are served, if they are.
     pub listen_address: Option<String>,
+    /// What GitLab connects to for terminals of jobs, if they have any.
+    #[serde(default)]
+    pub session_server: Option<String>,
     /// `concurrent`.
     pub slots: usize,
     /// Slots in use: running jobs, and requests on their way.
@@ -109,6 +112,9 @@ pub struct JobStatusLine {
     pub executor_stage: String,
     /// Name of the build container, once planned.
     pub container: Option<String>,
+    /// Somebody is connected to its interactive terminal.
+    #[serde(default)]
+    pub terminal: bool,
     /// Since the job was taken.
     pub age_seconds: u64,
     /// Taken up from an earlier process.
@@ -174,6 +180,7 @@ pub(crate) fn report(shared: &Shared, about: &About) -> StatusReport {
             stage: job.stage.to_string(),
             executor_stage: job.executor_stage.to_owned(),
             container: job.container.clone(),
+            terminal: job.terminal,
             age_seconds: facts.age().as_secs(),
             recovered: job.recovered,
             journal_bytes: job.journal_bytes(),
@@ -191,6 +198,10 @@ pub(crate) fn report(shared: &Shared, about: &About) -> StatusReport {
         config: about.config.clone(),
         state_folder: absolute(shared.state.path()),
         listen_address: about.listen_address.clone(),
+        session_server: shared
+            .sessions
+            .as_ref()
+            .map(|sessions| sessions.url().to_owned()),
         slots: shared.slots.limit(),
         slots_used: shared.slots.used(),
         free_bytes: shared.state.free_bytes(),

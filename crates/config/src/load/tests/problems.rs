@@ -92,6 +92,36 @@ fn several_problems_come_together_in_file_order() {
     "session_server",
     "expected a table, found a string"
 )]
+#[case(
+    "session_server = { listen_address = '10.0.0.1' }",
+    "session_server.listen_address",
+    "\"10.0.0.1\" has no port; expected host:port or :port"
+)]
+#[case(
+    "session_server = { listen_address = '::1:8093' }",
+    "session_server.listen_address",
+    "\"::1:8093\" is no address: too many colons; an IPv6 address stands in brackets; expected host:port or :port"
+)]
+#[case(
+    "session_server = { listen_address = ':8093' }",
+    "session_server.listen_address",
+    "\":8093\" names no host that GitLab could connect to: set session_server.advertise_address"
+)]
+#[case(
+    "session_server = { listen_address = ':8093', advertise_address = 'https://ci.example.com:8093' }",
+    "session_server.advertise_address",
+    "\"https://ci.example.com:8093\" has a scheme; expected host:port, GitLab always connects by https"
+)]
+#[case(
+    "session_server = { listen_address = ':8093', advertise_address = ':9093' }",
+    "session_server.advertise_address",
+    "\":9093\" names no host that GitLab could connect to"
+)]
+#[case(
+    "session_server = { listen_address = ':8093', advertise_address = 'ci.example.com/x' }",
+    "session_server.advertise_address",
+    "\"ci.example.com/x\" is no address: the host is no name; expected host:port"
+)]
 #[case("machine = 'x'", "machine", "expected a table, found a string")]
 #[case(
     "runners = {}",

@@ -2,8 +2,8 @@
 
 use super::{MINIMAL, RUNNER, loaded, with_docker, with_runner};
 use crate::config::{
-    DockerConfig, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, Naming, OnStop, PullPolicy,
-    RunnerConfig,
+    DockerConfig, HostPort, IgnoreUnsupported, LogDriver, LogFormat, LogLevel, Naming, OnStop,
+    PullPolicy, RunnerConfig,
 };
 use crate::load::{Placeholders, parse};
 use rstest::rstest;
@@ -556,4 +556,40 @@ fn times_may_be_strings() {
         runner("token_obtained_at = '2026-01-02T03:04:05Z'").token_obtained_at,
         Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045))
     );
+}
+
+#[rstest]
+#[case::off("session_timeout = 60", None, None, 60)]
+#[case::empty_is_off(
+    "listen_address = ''\nadvertise_address = 'https://not.looked.at'",
+    None,
+    None,
+    1800
+)]
+#[case::listen_only("listen_address = '10.0.0.1:8093'", Some("10.0.0.1:8093"), None, 1800)]
+#[case::any_host(
+    "listen_address = '[::]:8093'\nadvertise_address = 'ci.example.com:443'",
+    Some("[::]:8093"),
+    Some("ci.example.com:443"),
+    1800
+)]
+#[case::behind_a_proxy(
+    "listen_address = ':8093'\nadvertise_address = 'ci.example.com'\nsession_timeout = 0",
+    Some(":8093"),
+    Some("ci.example.com"),
+    1800
+)]
+fn the_session_server_has_an_address_to_listen_on_and_one_for_gitlab(
+    #[case] lines: &str,
+    #[case] listen: Option<&str>,
+    #[case] advertise: Option<&str>,
+    #[case] timeout: u64,
+) {
+    let loaded = loaded(&format!("[session_server]\n{lines}\n"));
+    assert_eq!(loaded.warnings, []);
+    let server = loaded.config.session_server;
+    let shown = |address: &Option<HostPort>| address.as_ref().map(ToString::to_string);
+    assert_eq!(shown(&server.listen_address).as_deref(), listen);
+    assert_eq!(shown(&server.advertise_address).as_deref(), advertise);
+    assert_eq!(server.session_timeout, Duration::from_secs(timeout));
 }

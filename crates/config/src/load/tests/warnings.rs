@@ -81,10 +81,6 @@ fn every_docker_key_acts_or_is_warned_about() {
 #[rstest]
 #[case("sentry_dsn = 'https://k@sentry'", "sentry_dsn")]
 #[case(
-    "session_server = { listen_address = ':8093' }",
-    "session_server.listen_address"
-)]
-#[case(
     "experimental = { usage_logger = { enabled = true } }",
     "experimental.usage_logger.enabled"
 )]

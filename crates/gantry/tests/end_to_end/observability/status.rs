@@ -29,7 +29,7 @@ async fn status(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().await.unwrap()
 }
 
-pub(super) async fn report(folder: &Path) -> Value {
+pub(crate) async fn report(folder: &Path) -> Value {
     // The runner may only be starting.
     until("a report", async || {
         let output = status(folder, &["--config", "config.toml", "--format", "json"]).await;
