@@ -7,8 +7,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    Result,
     helper_process::Watch,
-    measure::{Bench, Result},
+    measure::Bench,
     runner::RunnerProcess,
     table::{Row, percentile, seconds},
 };

@@ -8,12 +8,15 @@
 mod archives;
 mod helper_process;
 mod measure;
+mod operator;
 mod runner;
 mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Time the runner (and another one) against docker run.
 #[derive(Debug, Parser)]

@@ -12,12 +12,10 @@ use gantry_testkit::{
 use tokio::{process::Command, task::JoinSet};
 
 use crate::{
-    Arguments,
+    Arguments, Result, operator,
     runner::RunnerProcess,
     table::{Row, percentile, seconds},
 };
-
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// 64 MB in lines of 100 bytes.
 const LOG_SCRIPT: &str = "yes 012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c 67108864 || true";
@@ -79,6 +77,7 @@ pub(crate) async fn all(arguments: &Arguments, command: &str) -> Result<Vec<Row>
     if arguments.wants("submodules") {
         rows.push(bench.submodules().await?);
     }
+    rows.extend(operator::all(arguments, command).await?);
     Ok(rows)
 }
 

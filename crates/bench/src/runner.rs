@@ -24,10 +24,15 @@ impl RunnerProcess {
         extra: &str,
         docker: &str,
     ) -> std::io::Result<Self> {
-        let folder = TempDir::new()?;
         let config = format!(
             "concurrent = 64\ncheck_interval = 1\n[[runners]]\n  name = \"bench\"\n  url = \"{url}\"\n  token = \"{token}\"\n  executor = \"docker\"\n  request_concurrency = 8\n  output_limit = 1000000\n{extra}  [runners.docker]\n    image = \"{image}\"\n    pull_policy = \"if-not-present\"\n{docker}"
         );
+        Self::with_config(command, &config)
+    }
+
+    /// Starts the command with this config.
+    pub(crate) fn with_config(command: &str, config: &str) -> std::io::Result<Self> {
+        let folder = TempDir::new()?;
         std::fs::write(folder.path().join("config.toml"), config)?;
         let child = spawn(command, folder.path())?;
         Ok(Self {
@@ -44,6 +49,31 @@ impl RunnerProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         kilobytes.unwrap_or(f64::NAN) / 1024.0
+    }
+
+    /// CPU time used so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let stat = stat.unwrap_or_default();
+        // The name, in parentheses, may have spaces; user and system time are the 12th and 13th words behind it.
+        let words = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = words.split_whitespace().skip(11).take(2);
+        // A tick is 10 ms on every Linux that matters.
+        ticks
+            .filter_map(|word| word.parse::<f64>().ok())
+            .sum::<f64>()
+            / 100.0
+    }
+
+    /// Puts another config in place.
+    pub(crate) fn write_config(&self, config: &str) -> std::io::Result<()> {
+        std::fs::write(self.folder.path().join("config.toml"), config)
+    }
+
+    /// Sends `SIGHUP`.
+    pub(crate) fn hang_up(&self) -> std::io::Result<()> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-HUP", &pid]).status().map(drop)
     }
 
     /// `kill -9`, and a new process on the same config and state.

@@ -7,6 +7,7 @@ mod cache;
 mod docker;
 mod gantry;
 mod log;
+mod monitoring;
 mod runner;
 mod session_server;
 
@@ -14,6 +15,7 @@ pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
 pub use docker::{DockerConfig, PullPolicy};
 pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, Naming, OnStop};
 pub use log::{LogFormat, LogLevel};
+pub use monitoring::{JobQueuingDuration, Period, waited_too_long};
 pub use runner::{CustomBuildDir, Environment, Executor, RunnerConfig, Skip};
 pub use session_server::{HostPort, SessionServerConfig};
 

@@ -39,9 +39,9 @@ mod tree;
 
 pub use config::{
     AzureCacheConfig, COMPATIBLE_VERSION, CacheConfig, Config, CustomBuildDir, DockerConfig,
-    Environment, Executor, GantryConfig, GcsCacheConfig, HostPort, IgnoreUnsupported, LogDriver,
-    LogFormat, LogLevel, Naming, OnStop, PullPolicy, RunnerConfig, S3CacheConfig,
-    SessionServerConfig, Skip,
+    Environment, Executor, GantryConfig, GcsCacheConfig, HostPort, IgnoreUnsupported,
+    JobQueuingDuration, LogDriver, LogFormat, LogLevel, Naming, OnStop, Period, PullPolicy,
+    RunnerConfig, S3CacheConfig, SessionServerConfig, Skip, waited_too_long,
 };
 pub use load::{Loaded, Placeholders, load, parse};
 pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};

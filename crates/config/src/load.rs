@@ -1,6 +1,7 @@
 //! From a file or a text to a [`Config`].
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::str::Utf8Error;
 use std::{fs, io};
@@ -48,7 +49,7 @@ pub fn load(path: &Path, placeholders: &Placeholders) -> Result<Loaded, ConfigEr
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
         Err(error) => return Err(read(error)),
     };
-    let bytes = match fs::read(path) {
+    let bytes = match read_bounded(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
         Err(error) => return Err(read(error)),
@@ -56,6 +57,22 @@ pub fn load(path: &Path, placeholders: &Placeholders) -> Result<Loaded, ConfigEr
     let mut loaded = parse(&bytes, path, placeholders)?;
     loaded.stamp = Some(stamp);
     Ok(loaded)
+}
+
+/// Longest file that is read: a thousand runners need half a megabyte.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// Reads a file; what never ends, such as a device, is an error.
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(LONGEST + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let message = format!("more than {} MB, which is no configuration", LONGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }
 
 /// Checks a text; `path` is only for messages.

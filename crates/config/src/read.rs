@@ -1,6 +1,7 @@
 //! From a checked [`Tree`] to a [`Config`]: defaults, clamps, placeholders, and what only several keys together tell.
 
 mod cache;
+mod monitoring;
 mod runner;
 mod session_server;
 

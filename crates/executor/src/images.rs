@@ -1,15 +1,17 @@
 //! Images: pull policies, progress, and what a failed pull means.
 
 use std::{
-    sync::Mutex,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use gantry_container::{ImageInfo, ImageReference};
-use gantry_engine::{EngineError, PullProgress};
+use gantry_engine::{EngineError, PullProgress, RegistryAuth};
 use gantry_job::{Cause, PullFailure};
 use gantry_plan::{PlannedImage, PullPolicy};
 use gantry_trace::Level;
+use tokio::sync::OnceCell;
 
 use crate::{Activity, JobEvent, context::Context, lanes::Lane};
 
@@ -18,15 +20,31 @@ const PULL_TRIES: u32 = 3;
 /// A pull that says nothing for this long gets a progress line.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
+/// The pulls of one preparation. Containers that are prepared side by side may share an image: it is pulled once, and the others wait.
+#[derive(Default)]
+pub(crate) struct Pulls(Mutex<BTreeMap<Pulled, Arc<OnceCell<()>>>>);
+
+/// Reference and platform.
+type Pulled = (String, Option<String>);
+
+impl Pulls {
+    fn of(&self, image: &PlannedImage) -> Arc<OnceCell<()>> {
+        let key = (image.reference.clone(), image.platform.clone());
+        let mut pulls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(pulls.entry(key).or_default())
+    }
+}
+
 /// Gets an image by its policies (docker-executor §3.3), printing to `lane`.
 pub(crate) async fn ensure(
     context: &Context,
     image: &PlannedImage,
+    pulls: &Pulls,
     lane: &Lane,
 ) -> Result<ImageInfo, Cause> {
     let name = image.reference.as_str();
     if image.packaged {
-        return ensure_packaged(context, image, lane).await;
+        return ensure_packaged(context, image, pulls, lane).await;
     }
     let policies: Vec<_> = image.policies.iter().map(|policy| policy.name()).collect();
     lane.line(
@@ -37,12 +55,13 @@ pub(crate) async fn ensure(
             policies.join(" ")
         ),
     );
-    by_policies(context, image, lane).await
+    by_policies(context, image, pulls, lane).await
 }
 
 async fn by_policies(
     context: &Context,
     image: &PlannedImage,
+    pulls: &Pulls,
     lane: &Lane,
 ) -> Result<ImageInfo, Cause> {
     let name = image.reference.as_str();
@@ -59,7 +78,7 @@ async fn by_policies(
                 ),
             );
         }
-        match by_policy(context, image, *policy, lane).await {
+        match by_policy(context, image, *policy, pulls, lane).await {
             Ok(info) => {
                 used(&info, name, lane);
                 return Ok(info);
@@ -97,6 +116,7 @@ async fn by_policy(
     context: &Context,
     image: &PlannedImage,
     policy: PullPolicy,
+    pulls: &Pulls,
     lane: &Lane,
 ) -> Result<ImageInfo, Cause> {
     let name = image.reference.as_str();
@@ -129,7 +149,7 @@ async fn by_policy(
         }
         (PullPolicy::Always | PullPolicy::IfNotPresent, _) => {}
     }
-    pull(context, image, lane).await?;
+    pull(context, image, pulls, lane).await?;
     context
         .engine
         .image_inspect(name)
@@ -141,7 +161,12 @@ async fn by_policy(
         })
 }
 
-async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<(), Cause> {
+async fn pull(
+    context: &Context,
+    image: &PlannedImage,
+    pulls: &Pulls,
+    lane: &Lane,
+) -> Result<(), Cause> {
     let name = image.reference.as_str();
     let (auth, warnings) = context.credentials(name).await;
     for (number, warning) in warnings.iter().enumerate() {
@@ -170,6 +195,22 @@ async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<()
     );
     let doing = JobEvent::Doing(Activity::PullingImage);
     context.observer.tell(&doing);
+    let auth = auth.as_ref().map(|(_, auth)| auth);
+    // A pull that fails is tried again by the next who waits for it.
+    let pulled = pulls.of(image);
+    let pull = || pull_with_tries(context, image, auth, lane);
+    pulled.get_or_try_init(pull).await.copied()
+}
+
+/// The pull itself, again while the registry cannot be reached.
+async fn pull_with_tries(
+    context: &Context,
+    image: &PlannedImage,
+    auth: Option<&RegistryAuth>,
+    lane: &Lane,
+) -> Result<(), Cause> {
+    let name = image.reference.as_str();
+    let platform = image.platform.as_deref();
     let mut attempt = 1;
     loop {
         let meter = Meter::default();
@@ -182,7 +223,6 @@ async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<()
                 );
             }
         };
-        let auth = auth.as_ref().map(|(_, auth)| auth);
         let Err(error) = context
             .engine
             .image_pull(name, platform, auth, &progress)
@@ -218,6 +258,7 @@ async fn pull(context: &Context, image: &PlannedImage, lane: &Lane) -> Result<()
 async fn ensure_packaged(
     context: &Context,
     image: &PlannedImage,
+    pulls: &Pulls,
     lane: &Lane,
 ) -> Result<ImageInfo, Cause> {
     let name = image.reference.as_str();
@@ -246,7 +287,7 @@ async fn ensure_packaged(
         Level::Print,
         &format!("Using helper image:  {name}"),
     );
-    by_policies(context, image, lane).await.map_err(|cause| {
+    by_policies(context, image, pulls, lane).await.map_err(|cause| {
         in_context(
             cause,
             &format!("the helper image \"{name}\" is neither present nor packaged with this program; set [runners.docker] helper_image to any image with git and a shell"),
@@ -304,16 +345,13 @@ struct Meter {
 
 #[derive(Default)]
 struct MeterState {
-    layers: std::collections::BTreeMap<String, (u64, u64)>,
+    layers: BTreeMap<String, (u64, u64)>,
     last: Option<Instant>,
 }
 
 impl Meter {
     fn take(&self, line: &PullProgress, now: Instant) -> Option<String> {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if line.total > 0 && line.status == "Downloading" {
             state
                 .layers

@@ -37,6 +37,7 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
     let helper_lane = lanes.lane(services);
     let build_lane = lanes.lane(services + 1);
 
+    let pulls = &images::Pulls::default();
     let volumes = async {
         let doing = JobEvent::Doing(Activity::CreatingVolumes);
         context.observer.tell(&doing);
@@ -77,7 +78,7 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
                     Level::Print,
                     &format!("Starting service {}...", service.title),
                 );
-                let image = images::ensure(context, &service.container.image, &lane).await?;
+                let image = images::ensure(context, &service.container.image, pulls, &lane).await?;
                 let state = start_service(context, service, &image).await?;
                 lane.close();
                 Ok::<_, Cause>(state)
@@ -96,11 +97,11 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
             );
             helper_lane.line("overridden", Level::Print, &text);
         }
-        let image = images::ensure(context, &helper.image, &helper_lane).await?;
+        let image = images::ensure(context, &helper.image, pulls, &helper_lane).await?;
         helper_lane.close();
         Ok::<_, Cause>(Some(image))
     };
-    let build_image = images::ensure(context, &plan.build.image, &build_lane);
+    let build_image = images::ensure(context, &plan.build.image, pulls, &build_lane);
     let done = try_join3(start_services, helper_image, build_image).await;
     lanes.close_all();
     let (states, helper, build) = done?;

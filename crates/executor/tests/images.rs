@@ -46,6 +46,38 @@ fn always_pulls_also_what_is_there() {
     ]);
 }
 
+/// Build container and two services of one image are prepared side by side.
+#[test]
+fn an_image_of_several_containers_is_pulled_once() {
+    for policy in [PullPolicy::Always, PullPolicy::IfNotPresent] {
+        let setup = remote(&[policy]).services().with(|setup| {
+            for service in &mut setup.payload.services {
+                BUILD_IMAGE.clone_into(&mut service.name);
+            }
+        });
+        let ending = run(setup);
+        ending.assert_success();
+        assert_eq!(pulls(&ending), 1, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_pull_that_fails_for_one_of_several_containers_fails_the_job_once() {
+    let setup = remote(&[PullPolicy::Always]).services().with(|setup| {
+        for service in &mut setup.payload.services {
+            BUILD_IMAGE.clone_into(&mut service.name);
+        }
+        setup.registry = Some(Vec::new());
+    });
+    let ending = run(setup);
+    assert!(
+        matches!(ending.cause(), Cause::ImagePull { .. }),
+        "{:?}",
+        ending.cause()
+    );
+    ending.assert_never_says("Preparation failed");
+}
+
 /// A digest of another repository goes with that one's tag, also while a job runs.
 #[test]
 fn an_image_that_other_repositories_have_too_is_taken_by_its_own_name() {

@@ -25,7 +25,7 @@ use crate::{
 
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
-        Command::Run(args) => run::run(&cli.logging, &args),
+        Command::Run(args) => run::run(&cli.logging, &args).map_err(CliError::in_the_log),
         Command::RunSingle(args) => run_single::run(&cli.logging, &args),
         Command::Register(args) => register::run(&cli.logging, &args),
         Command::Unregister(args) => unregister::run(&cli.logging, &args),

@@ -39,6 +39,14 @@ impl CliError {
         }
     }
 
+    /// The same in the form of the log, which may be read by programs.
+    pub(crate) fn in_the_log(self) -> Self {
+        match self {
+            Self::Plain { message, hints } => Self::Fatal { message, hints },
+            other => other,
+        }
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         match self {
             Self::Plain { message, mut hints } => {
@@ -54,9 +62,6 @@ impl CliError {
     }
 
     pub(crate) fn print(&self) {
-        if let Self::Fatal { message, .. } = self {
-            crate::logging::fatal(message);
-        }
         let mut stderr = std::io::stderr().lock();
         let printed = match self {
             Self::Plain { message, hints } => writeln!(stderr, "error: {message}").and_then(|()| {
@@ -64,9 +69,9 @@ impl CliError {
                     .iter()
                     .try_for_each(|hint| writeln!(stderr, "hint: {hint}"))
             }),
-            Self::Fatal { hints, .. } => hints
-                .iter()
-                .try_for_each(|hint| writeln!(stderr, "hint: {hint}")),
+            Self::Fatal { message, hints } => {
+                stderr.write_all(crate::logging::fatal(message, hints).as_bytes())
+            }
             Self::Report(report) => writeln!(stderr, "{report:?}"),
         };
         // Nobody is left to tell that stderr is closed.

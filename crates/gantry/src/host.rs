@@ -13,6 +13,8 @@ use gantry_executor::{Environment, HelperBinary};
 use gantry_gitlab::Product;
 use gantry_plan::HostFacts;
 use gantry_runner::{ConnectEngine, EngineSettings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::debug;
 
 /// Reference of the helper image that this version looks for.
 const HELPER_IMAGE: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -42,13 +44,44 @@ pub(crate) fn version(called: Option<&OsStr>) -> String {
          GO version:   {compiler}\n\
          Built:        {built}\n\
          OS/Arch:      {platform}/{architecture}\n",
-        revision = option_env!("GANTRY_REVISION").unwrap_or("HEAD"),
+        revision = own_revision(),
         branch = product.branch,
         compiler = product.compiler,
-        built = option_env!("GANTRY_BUILT_AT").unwrap_or("unknown"),
+        built = built_at(),
         platform = product.platform,
         architecture = product.architecture,
     )
+}
+
+/// The commit this program was built from; `HEAD`, the peer's word, where nobody said so (see the build script).
+pub(crate) fn own_revision() -> &'static str {
+    option_env!("GANTRY_REVISION").unwrap_or("HEAD")
+}
+
+/// When this program was built; `unknown` where nobody said so (see the build script).
+pub(crate) fn built_at() -> String {
+    if let Some(text) = option_env!("GANTRY_BUILT_AT") {
+        return text.to_owned();
+    }
+    let seconds = option_env!("GANTRY_BUILT_EPOCH").and_then(|seconds| seconds.parse().ok());
+    seconds
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+        .map_or_else(|| "unknown".to_owned(), |time| time.to_string())
+}
+
+/// Raises the soft limit of open files to the hard one, as the peer's runtime does: a job needs a dozen, a runner entry a connection, and
+/// services are commonly started with a soft limit of 1024.
+pub(crate) fn allow_many_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if limit.current != raised.current
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// The process environment, for placeholders in the config.

@@ -92,11 +92,9 @@ pub(crate) fn counts() -> Arc<LogCounts> {
     Arc::clone(&COUNTS)
 }
 
-/// Says in the form of the log why a command failed. Whatever the level: it is the last word.
-pub(crate) fn fatal(message: &str) {
-    let text = fatal::line(FORMAT.load(Ordering::Relaxed), message);
-    // Nobody is left to tell that stderr is closed.
-    std::io::stderr().lock().write_all(text.as_bytes()).ok();
+/// Why a command failed, in the form of the log. Whatever the level: it is the last word.
+pub(crate) fn fatal(message: &str, hints: &[String]) -> String {
+    fatal::line(FORMAT.load(Ordering::Relaxed), message, hints)
 }
 
 fn level_of_arg(level: LogLevelArg) -> u8 {

@@ -306,3 +306,30 @@ async fn certificates_are_found_by_host_name_beside_the_configuration_and_when_t
     fs::write(certs.join("127.0.0.1.crt"), servers.pem()).unwrap();
     wait_asked(&gitlab, &token, 1).await;
 }
+
+/// With more runners than slots they take turns, whatever their place in the file.
+#[tokio::test]
+async fn many_runners_ask_in_turn() {
+    const RUNNERS: usize = 8;
+    let gitlab = FakeGitLab::start().await;
+    let tokens: Vec<_> = (0..RUNNERS)
+        .map(|number| format!("glrt-turn{number}turnturn"))
+        .collect();
+    let mut config = "concurrent = 1\ncheck_interval = 1\n".to_owned();
+    for token in &tokens {
+        gitlab.add_runner_token(token);
+        config += &runner(&gitlab, token);
+    }
+    let service = Service::start(&config, &[]).await;
+    wait_asked(&gitlab, &tokens[RUNNERS - 1], 4).await;
+    let mut counts = [0_usize; RUNNERS];
+    for request in gitlab.requests_to(Endpoint::RequestJob) {
+        let token = request.header("runner-token").unwrap();
+        counts[tokens.iter().position(|known| known == token).unwrap()] += 1;
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(most - least <= 2, "{counts:?}");
+        assert!(request.json().get("last_update").is_none());
+    }
+    service.signal(Signal::TERM);
+    assert_eq!(service.ends().await, 0);
+}

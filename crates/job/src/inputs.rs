@@ -8,13 +8,46 @@ use crate::payload::{Image, JobPayload, SCRIPT_STEP};
 #[cfg(test)]
 mod tests;
 
-/// Puts the inputs into the payload, if it has any and the flag is on; else `${{ … }}` stays as it is.
+/// Why inputs cannot be put into a payload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InterpolationError {
+    /// An expression is none, or cannot be evaluated.
+    #[error("failed to interpolate job inputs: {0}")]
+    Expression(#[from] moa::MoaError),
+    /// An expression shows a sensitive input.
+    #[error("sensitive inputs are unsupported in interpolations yet")]
+    Sensitive,
+}
+
+impl InterpolationError {
+    /// The kind of error in one word, as a label of metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Expression(_) => "expression",
+            Self::Sensitive => "sensitive",
+        }
+    }
+}
+
+impl From<InterpolationError> for Cause {
+    fn from(error: InterpolationError) -> Self {
+        Self::Configuration {
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Puts the inputs into the payload, if it has any and the flag is on; else `${{ … }}` stays as it is. Says into how many texts.
 ///
 /// # Errors
 /// If an expression is none or cannot be evaluated, or if it shows a sensitive input.
-pub fn interpolate(payload: &mut JobPayload, flags: &FeatureFlags) -> Result<(), Cause> {
+pub fn interpolate(
+    payload: &mut JobPayload,
+    flags: &FeatureFlags,
+) -> Result<usize, InterpolationError> {
     if payload.inputs.is_empty() || !flags.is_on(FeatureFlag::EnableJobInputsInterpolation) {
-        return Ok(());
+        return Ok(0);
     }
     let inputs = payload
         .inputs
@@ -26,22 +59,20 @@ pub fn interpolate(payload: &mut JobPayload, flags: &FeatureFlags) -> Result<(),
         .collect();
     let job = Value::object(vec![("inputs".to_owned(), Value::object(inputs))]);
     let root = Value::object(vec![("job".to_owned(), job)]);
+    let mut done = 0;
     for text in fields(payload) {
         if text.contains("${{") {
             *text = evaluate(text, &root)?;
+            done += 1;
         }
     }
-    Ok(())
+    Ok(done)
 }
 
-fn evaluate(text: &str, root: &Value) -> Result<String, Cause> {
-    let failed = |message: String| Cause::Configuration { message };
-    let value = moa::evaluate(text, root)
-        .map_err(|error| failed(format!("failed to interpolate job inputs: {error}")))?;
+fn evaluate(text: &str, root: &Value) -> Result<String, InterpolationError> {
+    let value = moa::evaluate(text, root)?;
     if value.is_sensitive() {
-        return Err(failed(
-            "sensitive inputs are unsupported in interpolations yet".to_owned(),
-        ));
+        return Err(InterpolationError::Sensitive);
     }
     Ok(value.text())
 }

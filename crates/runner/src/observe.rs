@@ -26,7 +26,7 @@ use std::{
 use gantry_config::{Config, RunnerConfig};
 use gantry_executor::{JobObserver, Progress};
 use gantry_gitlab::{CallObserver, CallRecord, FinalOutcome};
-use gantry_job::{Cause, FeatureFlag, FeatureFlags, JobPayload};
+use gantry_job::{Cause, FeatureFlag, FeatureFlags, JobPayload, inputs::InterpolationError};
 use gantry_plan::Plan;
 use gantry_trace::TraceProgress;
 use tokio::{sync::watch, time::Instant};
@@ -41,7 +41,7 @@ pub use status::{
 };
 
 pub(crate) use board::Board;
-pub(crate) use metrics::Metrics;
+pub(crate) use metrics::{Metrics, OwnVersion};
 pub(crate) use pages::Pages;
 pub(crate) use serve::serve;
 
@@ -245,6 +245,10 @@ pub(crate) struct JobFacts {
     pub(crate) queued: Duration,
     /// `project_jobs_running_on_instance_runners_count`, a text.
     pub(crate) project_jobs_running: String,
+    /// Longer than `[runners.monitoring]` accepts.
+    pub(crate) waited_too_long: bool,
+    /// Into how many texts its inputs went.
+    pub(crate) inputs: Result<usize, InterpolationError>,
     pub(crate) queue_size: i64,
     pub(crate) queue_depth: i64,
     /// Native steps instead of scripts.
@@ -265,6 +269,7 @@ impl JobFacts {
         let info = &payload.job_info;
         let queued = Duration::try_from_secs_f64(info.time_in_queue_seconds).unwrap_or_default();
         let flags = FeatureFlags::of_runner(&runner.feature_flags);
+        let jobs_running = &info.project_jobs_running_on_instance_runners_count;
         Self {
             id: payload.id,
             runner: RunnerLabels::of(runner),
@@ -275,7 +280,14 @@ impl JobFacts {
             accepted: SystemTime::UNIX_EPOCH + Duration::from_millis(accepted_ms),
             slot_wait,
             queued,
-            project_jobs_running: info.project_jobs_running_on_instance_runners_count.clone(),
+            project_jobs_running: jobs_running.clone(),
+            waited_too_long: gantry_config::waited_too_long(
+                &runner.job_queuing_durations,
+                SystemTime::now(),
+                queued,
+                jobs_running,
+            ),
+            inputs: interpolated(payload, runner),
             queue_size: info.queue_size,
             queue_depth: info.queue_depth,
             steps: payload.run.is_some(),
@@ -293,6 +305,16 @@ impl JobFacts {
     pub(crate) fn age(&self) -> Duration {
         self.accepted.elapsed().unwrap_or_default()
     }
+}
+
+/// Tries what planning the job does as well: a plan is not the place for figures.
+fn interpolated(payload: &JobPayload, runner: &RunnerConfig) -> Result<usize, InterpolationError> {
+    if payload.inputs.is_empty() {
+        return Ok(0);
+    }
+    let variables = payload.variables.iter().cloned().collect();
+    let (flags, _) = FeatureFlags::resolve(&runner.feature_flags, &variables);
+    gantry_job::inputs::interpolate(&mut payload.clone(), &flags)
 }
 
 /// Takes events down.

@@ -19,7 +19,7 @@ use crate::{
     ConnectEngine, KeepToken, Limits, Phase, SessionServer, Signal,
     engines::Engines,
     job_task,
-    observe::{self, Event, Listeners, LogCounts, Metrics, Observer, Pages},
+    observe::{self, Event, Listeners, LogCounts, Metrics, Observer, OwnVersion, Pages},
     poll::{self, PolledRunner},
     rotation,
     session::{self, Sessions},
@@ -92,6 +92,8 @@ pub struct Options {
 pub struct About {
     /// Its version.
     pub version: String,
+    /// When it was built (RFC 3339), or `unknown`.
+    pub built_at: String,
     /// Configuration file.
     pub config: PathBuf,
     /// Where metrics are served, as configured.
@@ -150,7 +152,11 @@ async fn serve(options: Options) -> Exit {
     let (phase_sender, phase) = watch::channel(Phase::Running);
     let state_id = state.id().to_owned();
     let counts = listeners.metrics_address().is_some();
-    let metrics = counts.then(|| Metrics::new(&host.system_id, &product, &about.version, log));
+    let own = OwnVersion {
+        version: &about.version,
+        built_at: &about.built_at,
+    };
+    let metrics = counts.then(|| Metrics::new(&host.system_id, &product, &own, log));
     let metrics = metrics.transpose().unwrap_or_else(|error| {
         error!(%error, "metrics cannot be counted");
         None

@@ -77,10 +77,23 @@ impl TestCa {
     /// If a name cannot stand in a certificate.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Identity {
+        self.sign(&params(names.first().unwrap_or(&"nobody"), names))
+    }
+
+    /// The same, out of date since 2001.
+    ///
+    /// # Panics
+    /// If a name cannot stand in a certificate.
+    #[must_use]
+    pub fn issue_expired(&self, names: &[&str]) -> Identity {
+        let mut params = params(names.first().unwrap_or(&"nobody"), names);
+        expire(&mut params);
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
-        let certificate = params(names.first().unwrap_or(&"nobody"), names)
-            .signed_by(&key, &self.issuer)
-            .expect("a certificate");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
@@ -117,8 +130,7 @@ impl Identity {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
         if expired {
-            params.not_before = date_time_ymd(2000, 1, 1);
-            params.not_after = date_time_ymd(2001, 1, 1);
+            expire(&mut params);
         }
         let certificate = params.self_signed(&key).expect("a certificate");
         Self {
@@ -126,6 +138,11 @@ impl Identity {
             key: key.serialize_pem(),
         }
     }
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2000, 1, 1);
+    params.not_after = date_time_ymd(2001, 1, 1);
 }
 
 /// Authority information access with one `caIssuers` address, DER by hand: all lengths fit in one byte.

@@ -9,6 +9,7 @@
 //! * `s3::S3Server` (feature `s3`): a bucket for caches that checks signatures.
 //! * [`Proxy`]: a forward proxy that keeps what it was asked for.
 //! * [`TestCa`]: certificates for servers and clients.
+//! * [`Podman`]: an engine of a test's own.
 //!
 //! Nothing in here shares types with the code under test: payloads are JSON, answers are bytes. What a test reads here is
 //! what went over the wire. Waiting is for facts ([`FakeGitLab::wait_for`]), never for time.
@@ -20,6 +21,7 @@ pub mod git;
 pub mod gitlab;
 mod http;
 mod job_builder;
+mod podman;
 mod proxy;
 #[cfg(feature = "s3")]
 pub mod s3;
@@ -32,5 +34,6 @@ pub use gitlab::{
     RecordedUpdate, ServerJobState, StoredArtifact,
 };
 pub use job_builder::{JobBuilder, ServiceBuilder};
+pub use podman::Podman;
 pub use proxy::Proxy;
 pub use vault::{FakeVault, VaultRequest};

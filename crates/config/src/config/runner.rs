@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{CacheConfig, DockerConfig};
+use super::{CacheConfig, DockerConfig, JobQueuingDuration};
 
 /// One runner: who it is, where its jobs come from, how they run.
 ///
@@ -95,6 +95,9 @@ pub struct RunnerConfig {
     pub artifact_response_header_timeout: Duration,
     /// `[runners.cache]`
     pub cache: CacheConfig,
+    /// `[[runners.monitoring.job_queuing_durations]]`
+    #[serde(skip)]
+    pub job_queuing_durations: Vec<JobQueuingDuration>,
     /// `[runners.docker]`
     pub docker: DockerConfig,
 
@@ -169,6 +172,7 @@ impl Default for RunnerConfig {
             artifact_upload_timeout: Duration::from_secs(3600),
             artifact_response_header_timeout: Duration::from_secs(600),
             cache: CacheConfig::default(),
+            job_queuing_durations: Vec::new(),
             docker: DockerConfig::default(),
             skip: None,
             line: 0,

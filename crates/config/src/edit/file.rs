@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::EditError;
+use crate::load::read_bounded;
 
 /// Longest wait for another process; it holds the lock for the time of a read and a write.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Links that may lie one behind the other.
 const LINKS: usize = 40;
@@ -77,7 +78,7 @@ impl Locked {
         if self.file.is_none() {
             return Ok(Vec::new());
         }
-        fs::read(&self.path)
+        read_bounded(&self.path)
     }
 
     /// Whether [`Locked::replace`] would work, as far as that can be known without doing it.

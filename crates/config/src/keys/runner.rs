@@ -342,11 +342,41 @@ static MONITORING: Section = Section {
     what: "thresholds for metrics",
     keys: &[Key::new(
         "job_queuing_durations",
-        Kind::AnyTables,
+        Kind::Tables(&JOB_QUEUING_DURATIONS),
         "",
-        "acceptable waiting times of jobs",
-    )
-    .not_yet("no metric counts jobs that waited longer")],
+        "acceptable waiting times of jobs: a metric counts those that waited longer",
+    )],
+};
+
+static JOB_QUEUING_DURATIONS: Section = Section {
+    path: "runners.monitoring.job_queuing_durations",
+    what: "one acceptable waiting time; the last row that holds now counts",
+    keys: &[
+        Key::new(
+            "periods",
+            Kind::List,
+            "",
+            "when it holds: cron expressions with seconds, such as \"* * 9-17 * * mon-fri *\"",
+        ),
+        Key::new(
+            "timezone",
+            Kind::Text,
+            "",
+            "time zone of the periods, such as \"Europe/Berlin\"; else that of the machine",
+        ),
+        Key::new(
+            "threshold",
+            Kind::Duration,
+            "",
+            "longest acceptable time in the queue",
+        ),
+        Key::new(
+            "jobs_running_for_project",
+            Kind::Text,
+            "",
+            "regular expression on the number of jobs that the project has running; else all jobs",
+        ),
+    ],
 };
 
 static REFEREES: Section = Section {

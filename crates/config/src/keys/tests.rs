@@ -98,7 +98,7 @@ fn defaults_written_out_load_without_a_word() {
         let header = match section.path {
             "" => String::new(),
             "runners" => "[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"t\"\nexecutor = \"docker\"\n".to_owned(),
-            "runners.docker.services" => continue,
+            "runners.docker.services" | "runners.monitoring.job_queuing_durations" => continue,
             path => format!("[{path}]\n"),
         };
         text.push_str(&header);

@@ -211,3 +211,11 @@ fn section_at(path: &str) -> &'static crate::keys::Section {
             }
         })
 }
+
+/// A device that never ends is no configuration.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_an_end_is_refused() {
+    let error = load(Path::new("/dev/zero"), &Placeholders::new()).unwrap_err();
+    assert!(error.to_string().contains("more than 16 MB"), "{error}");
+}

@@ -134,6 +134,9 @@ impl Reader<'_> {
             cache: tree
                 .table("cache")
                 .map_or_else(CacheConfig::default, super::cache::cache),
+            job_queuing_durations: super::monitoring::job_queuing_durations(
+                tree, &self.path, findings,
+            ),
             docker: tree
                 .table("docker")
                 .map_or_else(DockerConfig::default, docker),

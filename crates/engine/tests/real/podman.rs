@@ -1,87 +1,16 @@
 //! The basic set on Podman, started here on a socket of its own when it is installed.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use gantry_container::{ContainerStatus, EngineFlavor, NetworkSpec, VolumeSpec};
 use gantry_engine::{Engine, EngineError, EventKind};
+use gantry_testkit::Podman;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{
     Lab, assert_same, connect, endpoint, entry, hostile_bytes, lab_on, read, skip,
 };
-
-/// `podman system service` with storage of its own; ends with the test.
-struct Podman {
-    process: Child,
-    directory: tempfile::TempDir,
-}
-
-impl Podman {
-    async fn start() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        // Limits below those of this process: raising them may not be allowed here.
-        let config = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
-                      [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
-        std::fs::write(root.join("containers.conf"), config).unwrap();
-        let process = Command::new("podman")
-            .env("CONTAINERS_CONF", root.join("containers.conf"))
-            .arg("--root")
-            .arg(root.join("root"))
-            .arg("--runroot")
-            .arg(root.join("run"))
-            .args(["--storage-driver", "vfs", "system", "service", "--time=0"])
-            .arg(format!("unix://{}", root.join("p.sock").display()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let podman = Self { process, directory };
-        for _ in 0..200 {
-            if connect(&podman.host()).ping().await.is_ok() {
-                return Some(podman);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        None
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.directory.path().join("p.sock").display())
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-        // A monitor stays for minutes after an exec; ours are those that name our directory.
-        let ours = self.directory.path().to_string_lossy().into_owned();
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&command).contains(&ours) {
-                let pid = process.file_name();
-                drop(Command::new("kill").arg("-9").arg(pid).output());
-            }
-        }
-        // Mounts that a killed container left keep the directory from being removed.
-        for mount in ["root/vfs", "root", "run"] {
-            let path = self.directory.path().join(mount);
-            drop(
-                Command::new("umount")
-                    .arg("-q")
-                    .arg("-R")
-                    .arg(path)
-                    .output(),
-            );
-        }
-    }
-}
 
 /// One Podman for the whole set: its start is slow.
 #[tokio::test]
@@ -89,11 +18,9 @@ async fn podman_does_the_basic_set() {
     if endpoint().is_none() {
         return skip("podman", "GANTRY_TEST_ENGINE is not set");
     }
-    let Some(podman) = Podman::start().await else {
-        return skip(
-            "podman",
-            "podman is not installed or its service does not start",
-        );
+    let podman = match Podman::start().await {
+        Ok(podman) => podman,
+        Err(why) => return skip("podman", &why),
     };
     lab_on(connect(&podman.host()), "podman", async |lab| {
         facts(&lab).await;

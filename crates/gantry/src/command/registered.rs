@@ -12,7 +12,7 @@ use gantry_config::{
     edit::{self, Edit, EditError, NewToken},
     state_dir, system_id,
 };
-use gantry_gitlab::{Coordinator, Coordinators, RegisteredRunner, RunnerInfo};
+use gantry_gitlab::{Coordinator, Coordinators, Product, RegisteredRunner, RunnerInfo};
 use gantry_runner::{KeepToken, connection, runner_info};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -219,10 +219,12 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 
 /// The first line of each of the peer's commands (cli §1).
 pub(crate) fn greet() {
+    let product = Product::default();
     info!(
-        arch = std::env::consts::ARCH,
-        os = std::env::consts::OS,
+        arch = product.architecture,
+        os = product.platform,
         pid = std::process::id(),
+        revision = host::own_revision(),
         version = env!("CARGO_PKG_VERSION"),
         "Runtime platform"
     );

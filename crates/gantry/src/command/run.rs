@@ -90,6 +90,7 @@ pub(crate) fn run(logging_args: &LoggingArgs, args: &RunArgs) -> Result<ExitCode
 /// One thread is plenty: the work is waiting. Each more costs memory for its heap, and the scheduler for many threads is the
 /// only thing here that needs the C library of mathematics, 0.6 MB.
 pub(super) fn service_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    host::allow_many_open_files();
     Ok(tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(4)
         .thread_keep_alive(std::time::Duration::from_secs(1))
@@ -133,6 +134,7 @@ async fn serve(
     let listeners = listeners(args, config, state.path()).await?;
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        built_at: host::built_at(),
         config: std::path::absolute(&path)?,
         listen_address: listeners
             .metrics_address()

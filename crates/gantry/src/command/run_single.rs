@@ -175,6 +175,7 @@ async fn serve(args: &RunSingleArgs, config: Config) -> Result<Exit, CliError> {
         sessions: None,
         about: About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            built_at: host::built_at(),
             config: std::path::absolute(&path)?,
             listen_address: None,
             started: Instant::now(),

@@ -4,6 +4,8 @@
 
 mod arguments;
 mod harness;
+mod mounted;
+mod open_files;
 mod register;
 mod registered;
 mod rotation;

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Config, Host, JobLog, Tap, gate, job, until};
 
+mod podman;
 mod restart;
 
 /// A host whose runner speaks to the engine through a tap; `None` without an engine on a unix socket.

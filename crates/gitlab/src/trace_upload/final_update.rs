@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::running::Flush;
+use super::running::{Flush, patience};
 use super::{FinalOutcome, FinalPolicy, TraceUpload};
 use crate::{AbortReason, JobCalls, JobUpdate, TraceExtent, UpdateAnswer, Verdict};
 
@@ -42,7 +42,7 @@ impl<C: JobCalls> TraceUpload<C> {
         self.delivery().begin_final();
         let (mut failed, mut rewinds) = (0, 0);
         loop {
-            let (why, wait) = match self.flush_and_update(verdict).await {
+            let (why, wait) = match self.flush_and_update(verdict, failed).await {
                 Step::Over(outcome) => return outcome,
                 Step::AskAgain => {
                     let interval = self.delivery().interval().min(policy.longest_pause);
@@ -79,8 +79,8 @@ impl<C: JobCalls> TraceUpload<C> {
         }
     }
 
-    async fn flush_and_update(&self, verdict: &Verdict) -> Step {
-        let refused = match self.flush().await {
+    async fn flush_and_update(&self, verdict: &Verdict, failed: u32) -> Step {
+        let refused = match self.flush(patience(failed)).await {
             Flush::Done => None,
             Flush::Refused(reason) => Some(reason),
             Flush::Failed(why) => return Step::Failed(why, None),

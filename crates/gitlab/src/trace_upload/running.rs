@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -19,6 +20,16 @@ const READ_INLINE: usize = 64 * 1024;
 
 /// How often in a row the server may correct the offset in one flush.
 const CORRECTIONS: u32 = 10;
+
+/// How long an answer to a piece of the log is waited for once the log is finished, if nothing else has failed before. The client's own
+/// limit is ten minutes, as the peer's: meant for a server that is slow, it would hold the state of an ended job that long where one
+/// answer is lost. Asking again is safe, as a piece has its place in the log.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same after so many failed tries: twice as long each time, up to the client's own limit.
+pub(super) fn patience(failed: u32) -> Duration {
+    PATIENCE * 2_u32.pow(failed.min(5))
+}
 
 /// How a flush ended.
 #[derive(Debug)]
@@ -56,9 +67,14 @@ impl<C: JobCalls> TraceUpload<C> {
             let next = self.delivery().next_patch(seen.len, Instant::now());
             let alive = match next {
                 NextPatch::Now { offset, len } => {
-                    if let Err(error) = self.send_piece(offset, len).await {
-                        self.delivery().unreadable(Instant::now());
-                        warn!(job = self.job.id, %error, "trace cannot be read, will be retried");
+                    tokio::select! {
+                        sent = self.send_piece(offset, len) => if let Err(error) = sent {
+                            self.delivery().unreadable(Instant::now());
+                            warn!(job = self.job.id, %error, "trace cannot be read, will be retried");
+                        },
+                        () = self.finished_for(PATIENCE) => {
+                            debug!(job = self.job.id, "a piece of the trace gets no answer, and is sent again");
+                        }
                     }
                     true
                 }
@@ -75,7 +91,7 @@ impl<C: JobCalls> TraceUpload<C> {
             }
         }
         self.delivery().begin_final();
-        if let Flush::Failed(why) = self.flush().await {
+        if let Flush::Failed(why) = self.flush(patience(0)).await {
             debug!(
                 job = self.job.id,
                 why, "rest of the trace is left to the final update"
@@ -105,8 +121,18 @@ impl<C: JobCalls> TraceUpload<C> {
         }
     }
 
-    /// Sends everything written (coordinator-api §6 "Final flush").
-    pub(super) async fn flush(&self) -> Flush {
+    /// Returns when the log has been finished for so long.
+    async fn finished_for(&self, time: Duration) {
+        let mut progress = self.source.progress();
+        if progress.wait_for(|seen| seen.finished).await.is_err() {
+            // Its writer is gone; the loop sees to that.
+            std::future::pending::<()>().await;
+        }
+        sleep(time).await;
+    }
+
+    /// Sends everything written (coordinator-api §6 "Final flush"), waiting so long for the answer to each piece.
+    pub(super) async fn flush(&self, patience: Duration) -> Flush {
         let mut corrections = 0;
         loop {
             let written = self.source.progress().borrow().len;
@@ -115,9 +141,15 @@ impl<C: JobCalls> TraceUpload<C> {
                 return Flush::Done;
             }
             let len = usize::try_from(written - offset).unwrap_or(usize::MAX);
-            let answer = match self.send_piece(offset, len.min(TracePatch::MAX)).await {
-                Ok(reply) => reply.answer,
-                Err(error) => return Flush::Failed(format!("reading the trace: {error}")),
+            let piece = self.send_piece(offset, len.min(TracePatch::MAX));
+            let answer = match timeout(patience, piece).await {
+                Ok(Ok(reply)) => reply.answer,
+                Ok(Err(error)) => return Flush::Failed(format!("reading the trace: {error}")),
+                Err(_) => {
+                    let seconds = patience.as_secs();
+                    let why = format!("no answer to a piece of the trace for {seconds} s");
+                    return Flush::Failed(why);
+                }
             };
             match answer {
                 PatchAnswer::Accepted { .. } => corrections = 0,

@@ -53,6 +53,33 @@ async fn a_configured_authority_is_trusted_and_told_to_jobs_verbatim() {
 }
 
 #[tokio::test]
+async fn a_configured_authority_is_none_for_the_servers_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, TestCa::new("Another CA").pem()).unwrap();
+    let identity = TestCa::new("Acme CA").issue(LOCALHOST);
+    let gitlab = FakeGitLab::builder().tls(identity).start().await;
+    let reason = refusal(&trusting(&gitlab, &file)).await;
+    assert!(reason.contains("UnknownIssuer"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_trusted_authority_vouches_neither_for_another_name_nor_for_a_time_that_is_over() {
+    let ca = TestCa::new("Acme CA");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, ca.pem()).unwrap();
+    for (identity, problem) in [
+        (ca.issue(&["gitlab.example.com"]), "not valid for name"),
+        (ca.issue_expired(LOCALHOST), "expired"),
+    ] {
+        let gitlab = FakeGitLab::builder().tls(identity).start().await;
+        let reason = refusal(&trusting(&gitlab, &file)).await;
+        assert!(reason.contains(problem), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_vouches_for_itself_is_trusted_by_its_own_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("127.0.0.1.crt");

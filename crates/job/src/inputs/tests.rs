@@ -70,7 +70,8 @@ fn only_the_fields_of_the_list_are_interpolated(
 )]
 fn mistakes_are_those_of_a_configuration(#[case] line: &str, #[case] message: &str) {
     let mut payload = payload(json!({"steps": [{"name": "script", "script": [line]}]}));
-    let cause = interpolate(&mut payload, &FeatureFlags::default()).unwrap_err();
+    let error = interpolate(&mut payload, &FeatureFlags::default()).unwrap_err();
+    let cause = Cause::from(error);
     assert!(matches!(cause, Cause::Configuration { .. }));
     assert!(cause.message().starts_with(message), "{}", cause.message());
     assert!(!cause.message().contains("hush"));

@@ -4,7 +4,7 @@ use gantry_executor::{Control, ExecutorError, Record, Secrets, Wish, stopped_unp
 use gantry_job::Cause;
 use tokio::sync::watch;
 
-use super::{OpenJob, phrases};
+use super::{OpenJob, open::phrases};
 use crate::shared::Shared;
 
 /// Resolves the secrets unless that is done. Within the job's time, and until somebody wants it to end: unlike the peer, which waits

@@ -11,7 +11,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use super::{
     LogCounts,
     board::{Board, Course, JobRow, State},
-    metrics::{Making, RUNNER},
+    metrics::{Making, OwnVersion, RUNNER},
 };
 
 /// What the service knows besides the board.
@@ -56,7 +56,7 @@ impl Gauges {
         make: &Making<'_>,
         system_id: &str,
         product: &Product,
-        own_version: &str,
+        own: &OwnVersion<'_>,
         log: Arc<LogCounts>,
     ) -> prometheus::Result<Self> {
         let version = make.gauges(
@@ -79,17 +79,18 @@ impl Gauges {
             &product.revision,
             &product.branch,
             &product.compiler,
-            "unknown",
+            own.built_at,
             &product.platform,
             &product.architecture,
         ];
         version.with_label_values(&labels).set(1);
-        let own = make.gauges(
+        let own_version = make.gauges(
             "gantry_version_info",
             "Version of this program, and the release of GitLab Runner that it stands for",
             &["version", "compatible_version"],
         )?;
-        own.with_label_values(&[own_version, &*product.version])
+        own_version
+            .with_label_values(&[own.version, &*product.version])
             .set(1);
         let errors = IntCounterVec::new(
             Opts::new("gitlab_runner_errors_total", "The number of caught errors"),

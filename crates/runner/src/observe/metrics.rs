@@ -49,6 +49,9 @@ pub(crate) struct Metrics {
     queue_durations: HistogramVec,
     queue_size: IntGaugeVec,
     queue_depth: IntGaugeVec,
+    waited_too_long: IntCounterVec,
+    inputs: IntCounter,
+    input_failures: IntCounterVec,
     stage_durations: HistogramVec,
     failed: IntCounterVec,
     concurrency_exceeded: IntCounterVec,
@@ -82,6 +85,13 @@ pub(crate) struct Metrics {
 struct Clock {
     stage: Option<(Stage, Instant)>,
     started: bool,
+}
+
+/// What this program is, besides the release that it stands for.
+pub(crate) struct OwnVersion<'a> {
+    pub(crate) version: &'a str,
+    /// RFC 3339, or `unknown`.
+    pub(crate) built_at: &'a str,
 }
 
 /// Makes metrics and puts them into the registry.
@@ -151,14 +161,14 @@ impl Metrics {
     pub(crate) fn new(
         system_id: &str,
         product: &Product,
-        own_version: &str,
+        own: &OwnVersion<'_>,
         log: Arc<LogCounts>,
     ) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let make = Making(&registry);
         let counters = |name: &str, help: &str, labels: &[&str]| make.counters(name, help, labels);
         let metrics = Self {
-            gauges: Gauges::new(&make, system_id, product, own_version, log)?,
+            gauges: Gauges::new(&make, system_id, product, own, log)?,
             system_id: system_id.to_owned(),
             jobs: counters("gitlab_runner_jobs_total", "Total number of handled jobs", &RUNNER)?,
             modes: counters(
@@ -187,6 +197,20 @@ impl Metrics {
                 "gitlab_runner_job_queue_depth",
                 "Depth of the last job in its queue",
                 &RUNNER,
+            )?,
+            waited_too_long: counters(
+                "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
+                "Counts how often jobs waited longer than the acceptable queuing duration of the runner",
+                &RUNNER,
+            )?,
+            inputs: make.counter(
+                "gitlab_runner_job_inputs_interpolations_total",
+                "Total number of texts that job inputs were put into",
+            )?,
+            input_failures: counters(
+                "gitlab_runner_job_inputs_interpolation_failures_total",
+                "Total number of jobs whose inputs could not be put in, by the kind of error",
+                &["error_type"],
             )?,
             stage_durations: make.histograms(
                 "gitlab_runner_job_stage_duration_seconds",
@@ -338,6 +362,9 @@ impl Metrics {
             self.outbox.with_label_values(&[result]);
         }
         self.modes.with_label_values(&["traditional", "docker"]);
+        for error in ["expression", "sensitive"] {
+            self.input_failures.with_label_values(&[error]);
+        }
     }
 
     fn labels<'a>(&'a self, runner: &'a RunnerLabels) -> [&'a str; 3] {
@@ -400,6 +427,7 @@ impl Metrics {
                 &self.feed_failures,
                 &self.health_failures,
                 &self.recovered,
+                &self.waited_too_long,
             ] {
                 counters.with_label_values(&labels);
             }
@@ -509,6 +537,16 @@ impl Metrics {
         self.queue_depth
             .with_label_values(&labels)
             .set(job.queue_depth);
+        if job.waited_too_long {
+            self.waited_too_long.with_label_values(&labels).inc();
+        }
+        match &job.inputs {
+            Ok(texts) => self.inputs.inc_by(*texts as u64),
+            Err(error) => {
+                let failures = &self.input_failures;
+                failures.with_label_values(&[error.kind()]).inc();
+            }
+        }
         let delay = self.queue_delays.with_label_values(&labels);
         delay.observe(job.slot_wait.as_secs_f64().min(queued));
     }

@@ -11,6 +11,8 @@ use super::{gauges::Host, *};
 
 const RUNNER: &str = r#"runner="abcdefghi",runner_name="unit",system_id="s_1""#;
 
+mod taken;
+
 struct Bench {
     observer: Arc<Observer>,
     log: Arc<LogCounts>,
@@ -19,7 +21,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let log = Arc::new(LogCounts::new());
-        let metrics = Metrics::new("s_1", &Product::default(), "0.1.0", Arc::clone(&log)).unwrap();
+        let own = OwnVersion {
+            version: "0.1.0",
+            built_at: "2026-01-02T03:04:05Z",
+        };
+        let metrics = Metrics::new("s_1", &Product::default(), &own, Arc::clone(&log)).unwrap();
         let observer = Arc::new(Observer::new(Some(metrics)));
         observer.tell(&Event::ConfigLoaded(&config(4)));
         Self { observer, log }
@@ -95,6 +101,8 @@ fn facts() -> JobFacts {
         slot_wait: Duration::from_secs(20),
         queued: Duration::from_secs(5),
         project_jobs_running: "+Inf".to_owned(),
+        waited_too_long: false,
+        inputs: Ok(0),
         queue_size: 7,
         queue_depth: 2,
         steps: false,
@@ -167,7 +175,7 @@ fn versions_are_the_peers_and_our_own() {
         "branch=\"19-4-stable\"",
         "revision=",
         "go_version=",
-        "built_at=",
+        "built_at=\"2026-01-02T03:04:05Z\"",
         "os=\"linux\"",
         "architecture=",
     ] {

@@ -235,6 +235,8 @@ fn job(observer: &Arc<Observer>) -> ObservedJob {
         slot_wait: Duration::ZERO,
         queued: Duration::ZERO,
         project_jobs_running: String::new(),
+        waited_too_long: false,
+        inputs: Ok(0),
         queue_size: 0,
         queue_depth: 0,
         steps: false,

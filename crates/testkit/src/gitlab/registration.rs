@@ -1,9 +1,10 @@
 //! Runners come and go: registration, verification, new tokens.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::RecordedRequest;
@@ -34,10 +35,8 @@ impl Registrations {
             return Value::Null;
         };
         let at = SystemTime::now() + lifetime;
-        let seconds = at
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        rfc3339(seconds).into()
+        let at = Timestamp::try_from(at).expect("a date of this era");
+        format!("{at:.0}").into()
     }
 }
 
@@ -160,45 +159,4 @@ fn with(status: u16, body: &Value) -> Reply {
     let mut reply = Reply::new(status);
     reply.body = Some(body.to_string().into());
     reply
-}
-
-/// Seconds since 1970 as `2026-01-02T03:04:05Z`.
-fn rfc3339(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let mut year = 1970;
-    let mut left = days;
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    while left >= 365 + u64::from(leap(year)) {
-        left -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let months = [
-        31,
-        28 + u64::from(leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ];
-    let mut month = 0;
-    while left >= months[month] {
-        left -= months[month];
-        month += 1;
-    }
-    format!(
-        "{year:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        month + 1,
-        left + 1,
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
 }

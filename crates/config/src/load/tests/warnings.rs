@@ -93,10 +93,6 @@ fn global_keys_that_do_nothing_are_named(#[case] line: &str, #[case] key: &str) 
 
 #[rstest]
 #[case(
-    "monitoring = { job_queuing_durations = [{ threshold = '1m' }] }",
-    "runners[0].monitoring.job_queuing_durations"
-)]
-#[case(
     "referees = { metrics = { prometheus_address = 'x' } }",
     "runners[0].referees.metrics"
 )]

@@ -38,7 +38,8 @@ fn failing_host(lines: &str) -> (tempfile::TempDir, std::net::TcpListener) {
 
 /// Lines of the log, without the error that ends the program.
 fn log_lines(text: &str) -> Vec<&str> {
-    let ours = |line: &&str| !line.starts_with("error: ") && !line.starts_with("hint: ");
+    let marks = ["FATAL: ", "level=fatal", r#""level":"fatal""#, "hint: "];
+    let ours = |line: &&str| !marks.iter().any(|mark| line.contains(mark));
     text.lines().filter(ours).collect()
 }
 
@@ -55,8 +56,8 @@ async fn json_is_an_object_a_line(
 ) {
     let (folder, _taken) = failing_host(lines);
     let text = failed_start(folder.path(), global, variables).await;
-    let lines: Vec<Value> = log_lines(&text)
-        .iter()
+    let lines: Vec<Value> = text
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
         .collect();
     let platform = &lines[0];
@@ -69,6 +70,12 @@ async fn json_is_an_object_a_line(
         .iter()
         .find(|line| line["msg"] == "Configuration loaded");
     assert_eq!(loaded.unwrap()["max_builds"], 1);
+    let last = lines.last().unwrap();
+    assert_eq!(last["level"], "fatal");
+    assert!(
+        last["msg"].as_str().unwrap().starts_with("listen on "),
+        "{last}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +118,7 @@ async fn a_high_level_leaves_the_last_error_alone(
     let begun = |line: &&str| !line.contains("Runtime platform") && !line.contains("Starting");
     let rest: Vec<_> = log_lines(&text).into_iter().filter(begun).collect();
     assert!(rest.is_empty(), "{text}");
-    assert!(text.contains("error: listen on 127.0.0.1:"), "{text}");
+    assert!(text.contains("FATAL: listen on 127.0.0.1:"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -278,7 +278,7 @@ async fn an_address_that_is_none_switches_metrics_off_and_one_in_use_is_fatal() 
     assert_eq!(runner.exit_code().await, 1);
     runner
         .says(&format!(
-            "error: listen on {address}: Address already in use"
+            "FATAL: listen on {address}: Address already in use"
         ))
         .await;
 }

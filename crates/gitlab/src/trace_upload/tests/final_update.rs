@@ -344,3 +344,41 @@ fn pauses_double_up_to_an_hour(#[case] failed: u32, #[case] seconds: u64) {
         Duration::from_secs(seconds)
     );
 }
+
+/// The answer to a piece of the log is lost while the job ends: the state waits half a minute, not the ten of the client.
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_to_a_piece_of_the_log_delays_the_final_state_by_half_a_minute() {
+    let run = Running::start();
+    run.server.hang_patches(1);
+    run.log.write("0123456789");
+    run.pass(100 * SECOND).await;
+    let (server, mut upload) = run.finish().await;
+    let (outcome, _) = deliver(&mut upload, FinalPolicy::slot(2)).await;
+    assert_eq!(outcome, FinalOutcome::Delivered);
+    assert_eq!(server.finals(), [130.0]);
+    assert_eq!(server.stored(), b"0123456789");
+}
+
+/// While the job runs nothing is hurried: a slow answer counts.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_to_a_piece_of_the_log_is_waited_for_while_the_job_runs() {
+    let run = Running::start();
+    run.server.hang_patches(1);
+    run.log.write("0123456789");
+    run.pass(500 * SECOND).await;
+    assert_eq!(run.server.patches().len(), 1);
+}
+
+/// Patience grows with each try, so that a server that needs its time for a piece gets it.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_no_piece_is_given_more_time_with_each_try() {
+    let run = Running::start();
+    run.server.hang_patches(4);
+    run.log.write("0123456789");
+    let (server, mut upload) = run.finish().await;
+    let (outcome, took) = deliver(&mut upload, FinalPolicy::slot(10)).await;
+    assert_eq!(outcome, FinalOutcome::Delivered);
+    // After the one of the running phase: 30 + 1, 60 + 2, 120 + 4.
+    assert_eq!(seconds(took), 217);
+    assert_eq!(server.patches().len(), 5);
+}

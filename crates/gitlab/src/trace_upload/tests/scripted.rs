@@ -101,6 +101,7 @@ struct Inner {
     stored: Vec<u8>,
     calls: Vec<Call>,
     patches: VecDeque<PatchScript>,
+    hanging: u32,
     updates: VecDeque<UpdateScript>,
 }
 
@@ -120,6 +121,11 @@ impl ScriptedServer {
             let mut reply = Some(reply);
             self.script_patches(move |_| reply.take());
         }
+    }
+
+    /// The next patches get no answer at all.
+    pub(super) fn hang_patches(&self, patches: u32) {
+        self.inner.lock().unwrap().hanging = patches;
     }
 
     pub(super) fn answer_updates(&self, replies: impl IntoIterator<Item = JobReply<UpdateAnswer>>) {
@@ -201,6 +207,14 @@ impl ScriptedServer {
         finals.collect()
     }
 
+    fn takes_and_hangs(&self, call: Call) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        inner.calls.push(call);
+        let hangs = inner.hanging > 0;
+        inner.hanging -= u32::from(hangs);
+        hangs
+    }
+
     fn now(&self) -> f64 {
         // Timers of the paused clock fire up to a millisecond late.
         let millis = self.start.elapsed().as_millis();
@@ -246,11 +260,13 @@ impl JobCalls for ScriptedServer {
     }
 
     async fn patch_trace(&self, _: &JobCredentials, patch: TracePatch) -> JobReply<PatchAnswer> {
-        let mut inner = self.inner.lock().unwrap();
         let end = patch.end();
         assert!(!patch.bytes.is_empty() && patch.bytes.len() <= TracePatch::MAX);
         let call = Call::Patch(patch.offset, end, self.now());
-        inner.calls.push(call);
+        if self.takes_and_hangs(call) {
+            return std::future::pending().await;
+        }
+        let mut inner = self.inner.lock().unwrap();
         if let Some(reply) = scripted_answer!(inner.patches, &patch) {
             return reply;
         }
