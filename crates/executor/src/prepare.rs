@@ -157,17 +157,27 @@ async fn ensure_network(
     spec: &gantry_container::NetworkSpec,
     again: bool,
 ) -> Result<(), EngineError> {
-    if again {
-        let mut found = cleanup::networks_of(context, &spec.name).await?.into_iter();
-        if found.next().is_some() {
-            for extra in found {
-                context.engine.network_remove(&extra).await?;
-            }
-            return Ok(());
-        }
+    if !again {
+        context.engine.network_create(spec).await?;
+        return Ok(());
+    }
+    if keep_one_network(context, &spec.name).await? {
+        return Ok(());
     }
     context.engine.network_create(spec).await?;
+    // What the process before this one asked for may have come to be in between.
+    keep_one_network(context, &spec.name).await?;
     Ok(())
+}
+
+/// Whether there is a network of this name of the job's own. Docker allows several, and then refuses the name as ambiguous.
+async fn keep_one_network(context: &Context, name: &str) -> Result<bool, EngineError> {
+    let mut found = cleanup::networks_of(context, name).await?.into_iter();
+    let kept = found.next().is_some();
+    for extra in found {
+        context.engine.network_remove(&extra).await?;
+    }
+    Ok(kept)
 }
 
 async fn start_service(

@@ -9,7 +9,7 @@ use gantry_engine::{
 use gantry_job::Cause;
 use tokio::time::Instant;
 
-use crate::harness::{Bench, Setup, Work, case, run, with_faults};
+use crate::harness::{Bench, Setup, Work, case, run, through, with_faults};
 
 fn refuses(status: u16) -> Fault {
     Fault::Error(EngineError::Failed {
@@ -33,6 +33,26 @@ fn an_error_of_the_engine_in_prepare_is_tried_again_twice() {
     assert_eq!(ending.count("ERROR: Preparation failed: "), 2);
     assert_eq!(ending.count("Will be retried in 3s ...\n"), 2);
     assert!(took >= Duration::from_secs(6), "{took:?}");
+}
+
+#[test]
+fn of_two_networks_of_one_name_one_is_removed_before_the_name_is_used() {
+    let setup = Setup::script(Work::says("hello\n")).services();
+    let ending = through(setup, |bent| {
+        // A network is looked for only where there may be one already.
+        bent.engine
+            .fault_on(Verb::NetworkCreate, "", 1, 1, refuses(500));
+        bent.networks_twice = true;
+    });
+    ending.assert_success();
+    let first = |wanted: &[Verb]| {
+        ending
+            .calls
+            .iter()
+            .position(|call| wanted.contains(&call.verb))
+            .unwrap()
+    };
+    assert!(first(&[Verb::NetworkRemove]) < first(&[Verb::ContainerStart]));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Bent {
     pub(crate) attach_stalls: Option<usize>,
     /// No event ever comes.
     pub(crate) no_events: bool,
+    /// With each network another one of its name comes to be, as if a runner that died had asked for it a moment ago.
+    pub(crate) networks_twice: bool,
 }
 
 impl Bent {
@@ -33,6 +35,7 @@ impl Bent {
             wait_breaks: None,
             attach_stalls: None,
             no_events: false,
+            networks_twice: false,
         }
     }
 
@@ -151,6 +154,9 @@ impl Engine for Bent {
     }
 
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
+        if self.networks_twice {
+            self.engine.network_create(spec).await?;
+        }
         self.engine.network_create(spec).await
     }
 
