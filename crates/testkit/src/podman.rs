@@ -112,17 +112,9 @@ impl Podman {
     pub async fn up(&mut self) -> Result<(), String> {
         let root = self.directory.path();
         let log = std::fs::File::create(root.join("log")).expect("a file in a temporary folder");
-        let started = Command::new("podman")
-            .env("CONTAINERS_CONF", root.join("containers.conf"))
-            .arg("--root")
-            .arg(root.join("root"))
-            .arg("--runroot")
-            .arg(root.join("run"))
-            // Overlays cannot be stacked everywhere.
-            .args(["--storage-driver", "vfs", "system", "service", "--time=0"])
+        let started = self
+            .command(&["system", "service", "--time=0"])
             .arg(self.host())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(log)
             .spawn();
         let process = started.map_err(|error| error.to_string())?;
@@ -142,6 +134,24 @@ impl Podman {
         }
     }
 
+    /// A `podman` on this storage.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let root = self.directory.path();
+        let mut command = Command::new("podman");
+        command
+            .env("CONTAINERS_CONF", root.join("containers.conf"))
+            .arg("--root")
+            .arg(root.join("root"))
+            .arg("--runroot")
+            .arg(root.join("run"))
+            // Overlays cannot be stacked everywhere.
+            .args(["--storage-driver", "vfs"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+    }
+
     /// Kills the service; containers run on, as Podman has no daemon.
     pub fn down(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -153,27 +163,25 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
+        // By the program itself: whoever kills a container's monitor leaves its mounts, and a clean-up that goes on.
+        let mut remove = self.command(&["rm", "--all", "--force", "--time", "0"]);
+        drop(remove.stderr(Stdio::null()).status());
         self.down();
-        // A monitor stays for minutes after an exec; ours are those that name our folder. A container's first process is its child.
+        // A monitor stays for minutes after an exec; ours are those that name our folder.
         let ours = self.directory.path().to_string_lossy().into_owned();
-        let mut doomed = Vec::new();
         for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command).contains(&ours) {
-                let pid = process.file_name().to_string_lossy().into_owned();
-                let children = process.path().join("task").join(&pid).join("children");
-                let children = std::fs::read_to_string(children).unwrap_or_default();
-                doomed.extend(children.split_whitespace().map(str::to_owned));
-                doomed.push(pid);
+                let pid = process.file_name();
+                drop(Command::new("kill").arg("-9").arg(pid).output());
             }
         }
-        if !doomed.is_empty() {
-            drop(Command::new("kill").arg("-9").args(&doomed).output());
-        }
-        // Mounts that a killed container left keep the folder from being removed.
-        for mount in ["root/vfs", "root", "run"] {
-            let path = self.directory.path().join(mount);
-            drop(Command::new("umount").args(["-q", "-R"]).arg(path).output());
+        // Mounts keep the folder from being removed; inner ones come after outer ones.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let mounts = mounts.lines().rev();
+        let mounts = mounts.filter_map(|line| line.split(' ').nth(1));
+        for mount in mounts.filter(|mount| mount.starts_with(&ours)) {
+            drop(Command::new("umount").arg("-l").arg(mount).output());
         }
         drop(
             Command::new("ip")
