@@ -32,7 +32,7 @@ fn add(growing: &Growing, bytes: &[u8]) {
     growing.grow_to(held + bytes.len() as u64);
 }
 
-/// Regular files that wait beside the tree, and their bytes.
+/// Regular files that wait beside the tree, and their bytes. Entries that vanish while they are read are on their way into the tree.
 fn staged(root: &Path) -> (usize, u64) {
     let (mut files, mut bytes) = (0, 0);
     for entry in fs::read_dir(root).unwrap().flatten() {
@@ -50,6 +50,8 @@ fn staged(root: &Path) -> (usize, u64) {
     (files, bytes)
 }
 
+/// Looks at the disk until it shows what another thread does: unpacking tells nobody how far it is. The limit ends a test that
+/// would hang, and is no measure.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !is_so() {
