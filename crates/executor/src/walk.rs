@@ -285,6 +285,12 @@ impl Walk {
                 self.over(index, planned, 0, &end);
                 continue;
             }
+            if matches!(planned.work, StageWork::Script(_)) {
+                for (number, line) in plan.script_warnings.iter().enumerate() {
+                    let key = format!("script-warning{number}");
+                    context.trace.line_once(&key, Level::Warning, line);
+                }
+            }
             if matches!(stage, Stage::Step(_)) {
                 for (number, line) in plan.policy.iter().enumerate() {
                     let trace = &context.trace;

@@ -43,9 +43,9 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// The lists of a job. `variables` is the final expanded list, so that a masked value which
-    /// refers to another variable is masked as scripts see it. With `encoded` the base64 and URL forms of every phrase are phrases,
-    /// too.
+    /// The lists of a job. `variables` is the final expanded list, so that a masked value which refers to another variable is masked as
+    /// scripts see it; as the server sent it, it is masked as well, because another variable that refers to it holds that text. With
+    /// `encoded` the forms of every phrase in base64, URLs, JSON and traces of shells are phrases, too.
     pub fn of_job(
         payload: &JobPayload,
         variables: &Variables,
@@ -59,6 +59,7 @@ impl Masks {
             .iter()
             .filter(|variable| variable.masked)
             .map(|variable| variable.value.as_str())
+            .chain(as_sent(payload))
             .chain([payload.token.expose()])
             .chain(raw_password)
             .chain(password.as_deref())
@@ -128,6 +129,19 @@ impl fmt::Debug for Masks {
             .field("token_prefixes", &self.token_prefixes.len())
             .finish()
     }
+}
+
+/// Masked values before expansion. Such as are nothing but references hold no secret themselves, and would hide these wherever a
+/// script shows them.
+fn as_sent(payload: &JobPayload) -> impl Iterator<Item = &str> {
+    let nothing = Variables::new();
+    payload
+        .variables
+        .iter()
+        .filter(move |variable| {
+            variable.masked && !nothing.expand(&variable.value).trim().is_empty()
+        })
+        .map(|variable| variable.value.as_str())
 }
 
 /// Trimmed, without empty ones, the first of equal ones.
@@ -218,6 +232,24 @@ mod tests {
             masks.phrases,
             ["registry-password", "job-token", "p%40ss", "p@ss"]
         );
+    }
+
+    #[test]
+    fn values_are_masked_before_and_after_expansion() {
+        let sent = vec![masked("pa$$word-$PART"), masked("$PART"), masked("${A}$B ")];
+        let payload = JobPayload {
+            variables: sent.clone(),
+            ..JobPayload::default()
+        };
+        let mut variables = Variables::from(sent);
+        variables.push(Variable::new("PART", "of"));
+        let masks = Masks::of_job(
+            &payload,
+            &variables.expanded(),
+            &FeatureFlags::default(),
+            false,
+        );
+        assert_eq!(masks.phrases, ["pa$$word-$PART", "pa$word-of", "of"]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Reading is liberal where servers are known to be sloppy and strict where a mistake would
 //! change the job: a missing or `null` field has its zero value, a `null` list element is no
 //! element, unknown fields are ignored, numbers are 64 bits wide; a value of the wrong type is an
-//! error that names the path and the position. Bytes that are not UTF-8 become U+FFFD.
+//! error that names the path and the position. Bytes that are not UTF-8, and escapes of half a character,
+//! become U+FFFD.
 //!
 //! The types also serialize, and what they write they read back equal: payloads are journaled.
 //! Tokens and passwords are [`Secret`]s, and a variable never shows its value in `Debug`.
@@ -21,6 +22,7 @@ mod input;
 mod lenient;
 mod opaque;
 mod secrets;
+mod text;
 
 #[cfg(test)]
 mod tests;
@@ -485,7 +487,7 @@ impl JobPayload {
                 limit: MAX_PAYLOAD_BYTES,
             });
         }
-        let text = String::from_utf8_lossy(bytes);
+        let text = text::repaired(bytes);
         let mut json = serde_json::Deserializer::from_str(&text);
         let Object(payload) = serde_path_to_error::deserialize(&mut json)
             .map_err(|error| PayloadError::from_traced(&error, text.len()))?;

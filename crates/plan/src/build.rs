@@ -93,6 +93,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
             runner_host: inputs.host.name.clone(),
         },
         warnings: resolved.warnings,
+        script_warnings: resolved.timeouts.warnings,
         directories: resolved.directories,
         variables: resolved.variables,
         volumes: volumes.created,

@@ -33,7 +33,8 @@ pub fn log_plan(
         Ok(resolved) => (
             resolved.flags,
             resolved.variables,
-            resolved.settings.debug_trace,
+            // Both show more than a log otherwise does; the server lets fewer people read it then (coordinator-api §6).
+            resolved.settings.debug_trace || resolved.settings.debug_services,
         ),
         // The plan will fail of the same cause, so no script runs; what is masked is masked all the same.
         Err(_) => {

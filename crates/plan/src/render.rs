@@ -82,7 +82,7 @@ impl Page<'_> {
         self.line(0, "", &format!("job {} \"{}\"", plan.job_id, plan.job_name))?;
         self.line(2, "project directory", &plan.directories.project)?;
         self.line(2, "time limit", &duration::format(plan.limits.job))?;
-        for warning in &plan.warnings {
+        for warning in plan.warnings.iter().chain(&plan.script_warnings) {
             self.line(2, "warning", warning)?;
         }
         if !plan.volumes.is_empty() {

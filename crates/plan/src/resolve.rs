@@ -117,7 +117,6 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
         .into_iter()
         .chain(settings.problems.iter().cloned())
         .chain(problems)
-        .chain(timeouts.warnings.iter().cloned())
         .chain(refusal::ignored(
             &payload,
             &settings,

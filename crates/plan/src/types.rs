@@ -54,6 +54,9 @@ pub struct Plan {
     pub credentials: RegistryCredentials,
     /// Warnings to print after the header, each one line (job-lifecycle §1.1 row 7).
     pub warnings: Vec<String>,
+    /// Warnings of the time limits of scripts, each a line of its own before the first script (job-lifecycle §1.4).
+    #[serde(default)]
+    pub script_warnings: Vec<String>,
     /// Lines of the log before the first script: of the policy that made the job.
     #[serde(default)]
     pub policy: Vec<String>,
@@ -283,7 +286,7 @@ pub struct LogPlan {
     pub masks: Masks,
     /// Header lines (coordinator-api §11).
     pub header: Vec<String>,
-    /// `CI_DEBUG_TRACE` is in effect: the server restricts who reads the log.
+    /// `CI_DEBUG_TRACE` or `CI_DEBUG_SERVICES` is in effect: the server restricts who reads the log.
     pub debug_trace: bool,
 }
 

@@ -32,7 +32,7 @@ pub struct GantryConfig {
     pub naming: Naming,
     /// `nested_variables`: references in what references of variables stand for are expanded, too.
     pub nested_variables: bool,
-    /// `mask_encoded`: base64 and URL forms of masked values are masked, too.
+    /// `mask_encoded`: masked values are masked in base64, URLs, JSON and traces of shells, too.
     pub mask_encoded: bool,
     /// `terminal_after_script`: a connected terminal keeps a finished job's build container.
     pub terminal_after_script: bool,

@@ -70,7 +70,7 @@ pub(super) static SECTION: Section = Section {
             "mask_encoded",
             Kind::Bool,
             "true",
-            "mask the base64 and URL forms of masked values in job logs, too",
+            "mask the forms of masked values in base64, URLs, JSON and traces of shells in job logs, too",
         )
         .at_restart(),
         Key::new(

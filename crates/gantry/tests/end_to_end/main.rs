@@ -15,6 +15,7 @@ mod harness;
 mod observability;
 mod protocol;
 mod remote_caches;
+mod scripts;
 mod secrets;
 mod signals;
 mod sources;

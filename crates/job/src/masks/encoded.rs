@@ -1,4 +1,5 @@
-//! What a secret looks like when something has encoded it: in base64, also within a longer text, and in URLs.
+//! What a secret looks like when something has encoded it: in base64, also within a longer text; in URLs; in JSON; and in what shells
+//! show of their commands (`set -x`).
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,11 @@ pub(super) fn forms(value: &str) -> Vec<String> {
     }
     let mut forms = base64_forms(value.as_bytes());
     forms.extend(url_forms(value));
+    forms.extend(json_forms(value));
+    forms.extend(traced_forms(value));
     forms.retain(|form| form != value);
+    forms.sort_unstable();
+    forms.dedup();
     forms
 }
 
@@ -53,20 +58,74 @@ fn base64_forms(value: &[u8]) -> Vec<String> {
     forms
 }
 
-/// As in RFC 3986, with digits in either case; as browsers do it; and as in forms, where a blank is a plus sign.
+/// As in RFC 3986, of a part of a path and of a path, and as browsers do it in scripts and in forms; each with digits in either case,
+/// and with a plus sign for a blank as in forms.
 fn url_forms(value: &str) -> Vec<String> {
-    let unreserved = b"-._~";
-    let component = b"-._~!'()*";
-    let strict = |byte: u8| byte.is_ascii_alphanumeric() || unreserved.contains(&byte);
-    let upper = percent_encoded(value, strict);
+    let mut forms = Vec::new();
+    for plain in [&b"-._~"[..], b"-._~/", b"-._~!'()*", b"-._*"] {
+        let upper = percent_encoded(value, |byte| {
+            byte.is_ascii_alphanumeric() || plain.contains(&byte)
+        });
+        let lower = lower_digits(&upper);
+        forms.extend([
+            upper.replace("%20", "+"),
+            lower.replace("%20", "+"),
+            upper,
+            lower,
+        ]);
+    }
+    forms
+}
+
+/// The inside of a string: with what must be escaped; with `<`, `>` and `&` escaped, as for web pages; with slashes escaped; and in
+/// ASCII alone.
+fn json_forms(value: &str) -> Vec<String> {
+    let for_pages = |char| matches!(char, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    let plain = json_encoded(value, |_| false);
     vec![
-        lower_digits(&upper),
-        percent_encoded(value, |byte| {
-            byte.is_ascii_alphanumeric() || component.contains(&byte)
-        }),
-        upper.replace("%20", "+"),
-        upper,
+        json_encoded(value, for_pages),
+        json_encoded(value, |char| !char.is_ascii()),
+        plain.replace('/', r"\/"),
+        plain,
     ]
+}
+
+fn json_encoded(value: &str, escaped: impl Fn(char) -> bool) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for char in value.chars() {
+        match char {
+            '"' => encoded.push_str("\\\""),
+            '\\' => encoded.push_str(r"\\"),
+            '\n' => encoded.push_str(r"\n"),
+            '\r' => encoded.push_str(r"\r"),
+            '\t' => encoded.push_str(r"\t"),
+            '\x08' => encoded.push_str(r"\b"),
+            '\x0c' => encoded.push_str(r"\f"),
+            char if char < ' ' || escaped(char) => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string does not fail.
+                    write!(encoded, "\\u{unit:04x}").ok();
+                }
+            }
+            char => encoded.push(char),
+        }
+    }
+    encoded
+}
+
+/// Single quotes within single quotes, as bash and as dash and busybox put them, and the `$'…'` that bash puts around line breaks.
+fn traced_forms(value: &str) -> Vec<String> {
+    let mut forms = vec![value.replace('\'', r"'\''"), value.replace('\'', "'\"'\"'")];
+    if value.contains(['\n', '\r', '\t']) {
+        let escaped = value.replace('\\', r"\\").replace('\'', r"\'");
+        forms.push(
+            escaped
+                .replace('\n', r"\n")
+                .replace('\r', r"\r")
+                .replace('\t', r"\t"),
+        );
+    }
+    forms
 }
 
 fn percent_encoded(value: &str, plain: impl Fn(u8) -> bool) -> String {
@@ -111,8 +170,6 @@ mod tests {
     #[case("p@ss w/rd", "p%40ss+w%2Frd")]
     #[case("p@ss (w)!", "p%40ss%20(w)!")]
     #[case("p@ss (w)!", "p%40ss%20%28w%29%21")]
-    #[case("secret-value", "c2VjcmV0LXZhbHVl")]
-    #[case("\u{3ff}\u{3ff}\u{3ff}\u{3ff}", "z7_Pv8-_z7")]
     fn known_forms_are_among_them(#[case] value: &str, #[case] form: &str) {
         let forms = forms(value);
         assert!(
@@ -125,6 +182,25 @@ mod tests {
             forms.iter().any(|found| form.contains(found.as_str())),
             "{forms:?}"
         );
+    }
+
+    #[rstest]
+    #[case("p@ss w/rd", "p%40ss+w%2frd")]
+    #[case("p@ss w/rd", "p%40ss%20w/rd")]
+    #[case("p@ss~w*rd", "p%40ss%7Ew*rd")]
+    #[case("p@ss \"w\\rd\"", r#"p@ss \"w\\rd\""#)]
+    #[case("line one\nline\ttwo\x01", r"line one\nline\ttwo\u0001")]
+    #[case("<script>&é", r"\u003cscript\u003e\u0026é")]
+    #[case("<script>é🦀", r"<script>\u00e9\ud83e\udd80")]
+    #[case("of/path/x", r"of\/path\/x")]
+    #[case("it's hers", r"it'\''s hers")]
+    #[case("it's hers", "it'\"'\"'s hers")]
+    #[case("it's\nhers", r"it\'s\nhers")]
+    #[case("secret-value", "c2VjcmV0LXZhbHVl")]
+    #[case("\u{3ff}\u{3ff}\u{3ff}\u{3ff}", "z7_Pv8-_z7")]
+    fn escaped_forms_are_among_them(#[case] value: &str, #[case] form: &str) {
+        let forms = forms(value);
+        assert!(forms.iter().any(|found| found == form), "{forms:?}");
     }
 
     #[test]

@@ -92,6 +92,15 @@ fn a_job_that_cannot_be_planned_is_masked_all_the_same() {
     assert!(!log.debug_trace);
 }
 
+#[test]
+fn logs_of_services_are_told_to_the_server_like_a_trace() {
+    let fixture = Fixture::new().variable("CI_DEBUG_SERVICES", "true");
+    assert!(fixture.log_plan().debug_trace);
+    assert!(!fixture.plan().script.debug_trace);
+    let fixture = fixture.with(|it| it.runner.debug_trace_disabled = true);
+    assert!(!fixture.log_plan().debug_trace);
+}
+
 #[rstest]
 #[case("true", false, true)]
 #[case("1", false, true)]
