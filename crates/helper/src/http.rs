@@ -3,6 +3,7 @@
 //! A server may answer slowly, shortly, or with something else: each gives an [`HttpError`] that names the address without its query,
 //! which may be a permission.
 
+mod forward;
 mod proxy;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use rustls::crypto::ring;
 use ureq::{
-    Agent, SendBody,
+    Agent, ProxyProtocol, SendBody,
     http::{HeaderMap, Method, Request, header},
     tls::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
@@ -98,8 +99,15 @@ impl Client {
         headers: &[(String, String)],
         body: Body<'_>,
     ) -> Result<Answer, HttpError> {
-        let fail = |problem: String| HttpError::new(method, url, problem);
-        let agent = self.agent(url).map_err(fail)?;
+        let proxy = proxy::of(url, &|name| std::env::var(name).ok());
+        let fail = |problem: String| {
+            let problem = match &proxy {
+                Some(proxy) => format!("by the proxy {}: {problem}", clean_url(proxy)),
+                None => problem,
+            };
+            HttpError::new(method, url, problem)
+        };
+        let agent = self.agent(url, proxy.as_deref()).map_err(fail)?;
         let mut request = Request::builder().method(method.clone()).uri(url);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -150,7 +158,7 @@ impl Client {
         Err(HttpError::new(method, &to, too_many_redirects()))
     }
 
-    fn agent(&self, url: &str) -> Result<Agent, String> {
+    fn agent(&self, url: &str, proxy: Option<&str>) -> Result<Agent, String> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -162,20 +170,24 @@ impl Client {
             .timeout_recv_response(self.settings.header_timeout)
             .timeout_global(self.settings.timeout)
             .output_buffer_size(256 << 10)
-            .input_buffer_size(256 << 10);
-        config = match proxy::of(url, &|name| std::env::var(name).ok()) {
-            None => config.proxy(None),
-            Some(proxy) => {
-                let proxy = ureq::Proxy::new(&proxy)
-                    .map_err(|_| "the address of the proxy is no good".to_owned())?;
-                config.proxy(Some(proxy))
-            }
-        };
-        if url.starts_with("https:") {
+            .input_buffer_size(256 << 10)
+            .proxy(None);
+        let encrypted = |address: &str| scheme_of(address).eq_ignore_ascii_case("https");
+        if encrypted(url) || proxy.is_some_and(encrypted) {
             let tls = self.tls.get_or_init(|| tls(&self.settings));
             config = config.tls_config(tls.clone()?);
         }
-        Ok(config.build().into())
+        let Some(proxy) = proxy else {
+            return Ok(config.build().into());
+        };
+        let proxy = ureq::Proxy::new(proxy).map_err(|_| "that is no address".to_owned())?;
+        match proxy.protocol() {
+            // It gets the whole address. Tunnels to such servers are often refused.
+            ProxyProtocol::Http | ProxyProtocol::Https if !encrypted(url) => {
+                Ok(forward::agent(config.build(), &proxy))
+            }
+            _ => Ok(config.proxy(Some(proxy)).build().into()),
+        }
     }
 }
 
@@ -246,6 +258,10 @@ pub(crate) fn clean_url(url: &str) -> String {
     }
 }
 
+fn scheme_of(url: &str) -> &str {
+    url.split("://").next().unwrap_or_default()
+}
+
 /// Scheme, host and port of an address.
 pub(crate) fn origin(url: &str) -> String {
     let clean = clean_url(url);
@@ -261,8 +277,7 @@ pub(crate) fn redirect(from: &str, location: &str) -> Option<String> {
         return Some(location.to_owned());
     }
     if let Some(rest) = location.strip_prefix("//") {
-        let scheme = from.split("://").next()?;
-        return Some(format!("{scheme}://{rest}"));
+        return Some(format!("{}://{rest}", scheme_of(from)));
     }
     location
         .starts_with('/')
@@ -358,6 +373,7 @@ fn explain(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "the name of the host is not known".into(),
         // Says the address again.
         ureq::Error::BadUri(_) => "that is no address".into(),
+        ureq::Error::ConnectProxyFailed(reason) => format!("no tunnel: {reason}"),
         ureq::Error::Io(error) => return io_text(error),
         error => error.to_string(),
     };

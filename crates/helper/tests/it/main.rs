@@ -12,6 +12,7 @@ mod environment;
 mod hostile;
 mod http;
 mod lfs;
+mod proxy;
 mod sources;
 mod submodules;
 mod support;
