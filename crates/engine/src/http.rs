@@ -313,6 +313,14 @@ impl Engine for HttpEngine {
         self.logs(id, follow).await
     }
 
+    async fn container_log_entries(
+        &self,
+        id: &str,
+        follow: bool,
+    ) -> Result<LogStream, EngineError> {
+        self.log_entries(id, follow).await
+    }
+
     async fn container_stop(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
         self.stop_container(id, grace).await
     }

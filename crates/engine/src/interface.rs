@@ -34,6 +34,9 @@ pub struct LogChunk {
 /// Output pieces in order. The end of the stream says only that the stream ended, never that the container did; a cut connection is an `Err`.
 pub type OutputStream = Pin<Box<dyn Stream<Item = Result<LogChunk, EngineError>> + Send>>;
 
+/// Where engines cut long lines of a log.
+pub const LOG_PIECE: usize = 16 * 1024;
+
 /// Name under which attach output is passed.
 pub type AttachOutput = OutputStream;
 /// Name under which log replays are passed.
@@ -257,6 +260,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Output since the container was created, all runs, exact per stream (repaired where the log driver loses newlines,
     /// engine-mechanics §c); with `follow` goes on until the container ends.
     async fn container_logs(&self, id: &str, follow: bool) -> Result<LogStream, EngineError>;
+    /// The same log entry by entry, as the engine keeps it: each chunk is `<RFC 3339 time> <text>`. Of a line longer than
+    /// [`LOG_PIECE`] each piece is an entry, and all but the last have that length at least and no line break.
+    async fn container_log_entries(&self, id: &str, follow: bool)
+    -> Result<LogStream, EngineError>;
     /// Stops: TERM, grace, KILL. `None`: the container's own grace (10 s). Stopped already or absent is fine.
     async fn container_stop(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError>;
     /// Sends a signal by name, e.g. `KILL`; not running is [`EngineError::Conflict`], absent is fine.

@@ -22,6 +22,7 @@ pub use error::EngineError;
 pub use http::{HttpEngine, Timeouts};
 pub use interface::{
     Archive, AttachOutput, AttachStdin, Attached, ContainerSummary, Engine, EngineEvent, EventKind,
-    ExecStream, ListFilter, LogChunk, LogStream, NetworkState, OutputStream, PullProgress,
-    RegistryAuth, SharedEngine, StdStream, TerminalCommand, VolumeState, WaitHandle, WaitResult,
+    ExecStream, LOG_PIECE, ListFilter, LogChunk, LogStream, NetworkState, OutputStream,
+    PullProgress, RegistryAuth, SharedEngine, StdStream, TerminalCommand, VolumeState, WaitHandle,
+    WaitResult,
 };

@@ -118,6 +118,7 @@ pub(crate) fn container_names(context: &Context) -> Vec<String> {
     let plan = &context.plan;
     let mut names = vec![plan.build.name.clone(), plan.carrier_name()];
     names.extend(plan.helper.iter().map(|helper| helper.name.clone()));
+    names.extend(plan.service_check.iter().map(|check| check.name.clone()));
     names.extend(
         plan.services
             .iter()

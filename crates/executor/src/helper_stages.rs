@@ -277,6 +277,32 @@ impl Walk {
         }
     }
 
+    /// Starts the containers of the first stages while services are looked at; what does not come off is done by those stages.
+    pub(crate) async fn head_start(&mut self) {
+        if self.context.plan.helper.is_some() {
+            match Box::pin(self.try_start_helper(false)).await {
+                Ok(helper) => self.helper = Some(helper),
+                Err(error) => tracing::debug!(%error, "the helper does not start early"),
+            }
+        } else if self.may_start_early()
+            && let Ok((build, _)) = self.build_container().await
+        {
+            self.early = Some(EarlyStart::begin(&self.context, &build));
+        }
+    }
+
+    /// Whether the build container may run before its script is there. Podman resets volumes at a first start, so there the build
+    /// container comes after the sources as in the plan.
+    fn may_start_early(&self) -> bool {
+        self.context.facts.flavor == EngineFlavor::Docker
+            && self
+                .prepared
+                .as_ref()
+                .is_some_and(|prepared| !prepared.build_entrypoint)
+            && self.early.is_none()
+            && !self.script_begun()
+    }
+
     /// Starts the helper; the build container is created first, because creating it may reset a volume's mode (engine-mechanics
     /// §a), and directories are made while the helper starts.
     async fn start_helper(&mut self) -> Result<Helper, ExecutorError> {
@@ -322,9 +348,7 @@ impl Walk {
         self.directories
             .ensure_running(&context, helper.container())
             .await?;
-        // Podman resets volumes at a first start, so there the build container comes after the sources as in the plan.
-        let docker = context.facts.flavor == EngineFlavor::Docker;
-        if docker && !prepared.build_entrypoint && self.early.is_none() && !self.script_begun() {
+        if self.may_start_early() {
             self.early = Some(EarlyStart::begin(&context, &build));
         }
         Ok(helper)

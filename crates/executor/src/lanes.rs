@@ -17,9 +17,15 @@ pub(crate) struct Lane {
     number: usize,
 }
 
+/// What is written.
+enum What {
+    Line(Level, String),
+    Raw(String),
+}
+
 struct State {
     current: usize,
-    waiting: Vec<Vec<(String, Level, String)>>,
+    waiting: Vec<Vec<(String, What)>>,
     closed: Vec<bool>,
 }
 
@@ -62,10 +68,17 @@ impl Lanes {
                 .get_mut(next)
                 .map(std::mem::take)
                 .unwrap_or_default();
-            for (key, level, text) in waiting {
-                self.trace.line_once(&key, level, &text);
+            for (key, what) in waiting {
+                self.write(&key, &what);
             }
         }
+    }
+
+    fn write(&self, key: &str, what: &What) {
+        match what {
+            What::Line(level, text) => self.trace.line_once(key, *level, text),
+            What::Raw(text) => self.trace.raw_once(key, text.as_bytes()),
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -76,12 +89,21 @@ impl Lanes {
 impl Lane {
     /// A line that is written once in the life of the job; `key` tells lines of one lane apart.
     pub(crate) fn line(&self, key: &str, level: Level, text: &str) {
+        self.write(key, What::Line(level, text.to_owned()));
+    }
+
+    /// As [`Self::line`], for text that is written as it is.
+    pub(crate) fn raw(&self, key: &str, text: &str) {
+        self.write(key, What::Raw(text.to_owned()));
+    }
+
+    fn write(&self, key: &str, what: What) {
         let key = format!("lane{}:{key}", self.number);
         let mut state = self.lanes.lock();
         if state.current == self.number {
-            self.lanes.trace.line_once(&key, level, text);
+            self.lanes.write(&key, &what);
         } else {
-            state.waiting[self.number].push((key, level, text.to_owned()));
+            state.waiting[self.number].push((key, what));
         }
     }
 

@@ -2,25 +2,34 @@
 
 use std::time::Duration;
 
-use futures_util::future::{try_join_all, try_join3};
+use futures_util::future::{try_join, try_join_all, try_join3};
 use gantry_container::{ContainerState, ContainerStatus, Env, ImageInfo};
 use gantry_engine::EngineError;
 use gantry_job::{Cause, Stage};
 use gantry_plan::PlannedService;
 use gantry_trace::Level;
+use tokio::sync::oneshot;
 
 use crate::{
-    Activity, ExecutorError, JobEvent, Prepared, Record, claim, cleanup, context::Context, images,
-    lanes::Lanes, links,
+    Activity, ExecutorError, JobEvent, Prepared, Record, claim, cleanup,
+    context::Context,
+    health::{self, Candidate},
+    images,
+    lanes::Lanes,
+    links,
+    walk::Walk,
 };
 
 /// How long a service may stay in state `created` at least (docker-executor §2.8).
 const SERVICE_START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Prepares once. Everything in it may be repeated: names are claimed by the plan, existing objects are adopted or replaced.
-pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, ExecutorError> {
+pub(crate) async fn prepare(walk: &mut Walk, again: bool) -> Result<Prepared, ExecutorError> {
+    let context = &walk.context.clone();
+    let service_logs = &std::sync::Arc::clone(&walk.service_logs);
     let plan = &context.plan;
     if again {
+        service_logs.abandon();
         // What an earlier try or process made: no user script has run, so containers are simply made anew.
         for name in cleanup::container_names(context) {
             context
@@ -30,12 +39,14 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
                 .map_err(|error| context.cause("removing a container", &error))?;
         }
     }
-    // Lanes in the order of a job that does one thing after the other: services, helper, build image.
+    // Lanes in the order of a job that does one thing after the other: services, their check, helper, build image.
     let services = plan.services.len();
-    let lanes = Lanes::new(context.trace.clone(), services + 2);
+    let lanes = Lanes::new(context.trace.clone(), services + 3);
     let service_lanes: Vec<_> = (0..services).map(|number| lanes.lane(number)).collect();
-    let helper_lane = lanes.lane(services);
-    let build_lane = lanes.lane(services + 1);
+    let check_lane = lanes.lane(services);
+    let helper_lane = lanes.lane(services + 1);
+    let build_lane = lanes.lane(services + 2);
+    let (tell_started, started) = oneshot::channel();
 
     let pulls = &images::Pulls::default();
     let volumes = async {
@@ -80,10 +91,19 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
                 );
                 let image = images::ensure(context, &service.container.image, pulls, &lane).await?;
                 let state = start_service(context, service, &image).await?;
+                service_logs.follow(context, service);
                 lane.close();
-                Ok::<_, Cause>(state)
+                Ok::<_, Cause>(Candidate {
+                    service,
+                    image,
+                    state,
+                })
             });
-        try_join_all(starts).await
+        let started = try_join_all(starts).await?;
+        let states: Vec<_> = started.iter().map(|one| one.state.clone()).collect();
+        // Who does not listen any more has failed.
+        tell_started.send(started).ok();
+        Ok(states)
     };
     let helper_image = async {
         let Some(helper) = &plan.helper else {
@@ -102,46 +122,72 @@ pub(crate) async fn prepare(context: &Context, again: bool) -> Result<Prepared, 
         Ok::<_, Cause>(Some(image))
     };
     let build_image = images::ensure(context, &plan.build.image, pulls, &build_lane);
-    let done = try_join3(start_services, helper_image, build_image).await;
+    let bind = async {
+        let (states, helper, build) = try_join3(start_services, helper_image, build_image).await?;
+        let prepared = bound(context, &states, helper.as_ref(), &build);
+        if plan.service_check.is_some() {
+            walk.prepared = Some(prepared.clone());
+            walk.head_start().await;
+        }
+        Ok(prepared)
+    };
+    // The rarest of them is kept out of the way.
+    let check = Box::pin(async {
+        if let Ok(candidates) = started.await {
+            health::check(context, &candidates, &check_lane, again).await?;
+        }
+        check_lane.close();
+        Ok::<_, Cause>(())
+    });
+    let done = try_join(bind, check).await;
     lanes.close_all();
-    let (states, helper, build) = done?;
+    let (prepared, ()) = done?;
     if plan.give_to_image_user {
         let text = "Not using umask - FF_DISABLE_UMASK_FOR_DOCKER_EXECUTOR is set!";
         context.trace.line_once("umask", Level::Print, text);
     }
+    context
+        .note(Record::Prepared(Box::new(prepared.clone())))
+        .await?;
+    Ok(prepared)
+}
 
+/// What only the engine could tell.
+fn bound(
+    context: &Context,
+    states: &[ContainerState],
+    helper: Option<&ImageInfo>,
+    build: &ImageInfo,
+) -> Prepared {
+    let plan = &context.plan;
     let entrypoint = match &plan.build.spec.entrypoint {
         Some(own) => own.iter().any(|word| !word.is_empty()),
         None => build.entrypoint.iter().any(|word| !word.is_empty()),
     };
-    let prepared = Prepared {
-        build_image: images::pinned(&build, &plan.build.image.reference),
+    Prepared {
+        build_image: images::pinned(build, &plan.build.image.reference),
         build_image_id: build.id.clone(),
         build_entrypoint: entrypoint,
         build_user: build.user.clone(),
         helper_image: helper
             .zip(plan.helper.as_ref())
-            .map(|(image, helper)| images::pinned(&image, &helper.image.reference)),
+            .map(|(image, helper)| images::pinned(image, &helper.image.reference)),
         service_hosts: plan
             .services
             .iter()
-            .zip(&states)
+            .zip(states)
             .flat_map(|(service, state)| service_hosts(service, state))
             .collect(),
         link_variables: Env(plan
             .services
             .iter()
-            .zip(&states)
+            .zip(states)
             .filter(|(service, _)| service.linked)
             .flat_map(|(service, state)| {
                 links::variables(&plan.build.name, &service.aliases, state)
             })
             .collect()),
-    };
-    context
-        .note(Record::Prepared(Box::new(prepared.clone())))
-        .await?;
-    Ok(prepared)
+    }
 }
 
 /// The class of an error that a second try may not meet again (docker-executor §0 "plain", without mistakes of config or job).
@@ -209,15 +255,6 @@ async fn start_service(
             });
         };
         if state.status != ContainerStatus::Created {
-            if state.status != ContainerStatus::Running {
-                let text = format!(
-                    "Service {} ended right after its start with exit code {}; its name will not answer. Its log is not shown in this version",
-                    service.title, state.exit_code
-                );
-                context
-                    .trace
-                    .line_once(&format!("service-ended:{name}"), Level::Warning, &text);
-            }
             return Ok(state);
         }
         if tokio::time::Instant::now() >= until {

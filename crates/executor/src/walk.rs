@@ -28,6 +28,7 @@ use crate::{
     prepare,
     record::{StageEnd, Step},
     script::ScriptStage,
+    service_logs::ServiceLogs,
     start::EarlyStart,
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Walk {
     /// The build container's start, begun while sources are fetched.
     pub(crate) early: Option<EarlyStart>,
     pub(crate) helper: Option<Helper>,
+    /// What services print.
+    pub(crate) service_logs: Arc<ServiceLogs>,
     /// The files of the job are those of the build image's user, or need not be.
     pub(crate) given: bool,
     pub(crate) flow: Flow,
@@ -139,6 +142,7 @@ impl Job {
             build: None,
             early: None,
             helper: None,
+            service_logs: Arc::default(),
             given: !self.plan.give_to_image_user || script_sent(&self.plan, &self.progress),
             flow: Flow::default(),
             progress: self.progress.clone(),
@@ -171,7 +175,9 @@ impl Walk {
         self.wait_for_terminal().await;
         self.helper = None;
         self.early = None;
+        self.service_logs.job_is_over();
         cleanup::stop_all(&self.context).await;
+        self.service_logs.finish().await;
         self.verdict().await
     }
 
@@ -197,6 +203,9 @@ impl Walk {
         let plan = &context.plan;
         let stage = Stage::PrepareExecutor;
         if self.prepared.is_some() {
+            for service in &plan.services {
+                self.service_logs.follow(&context, service);
+            }
             trace.section_end_once("prepare:end", stage.section_name().as_ref());
             return Ok(());
         }
@@ -231,7 +240,11 @@ impl Walk {
         let mut again = self.progress.resumed > 0;
         let mut attempt = 1;
         loop {
-            let cause = match prepare::prepare(&context, again).await {
+            self.prepared = None;
+            self.build = None;
+            self.early = None;
+            self.helper = None;
+            let cause = match prepare::prepare(self, again).await {
                 Ok(prepared) => {
                     self.prepared = Some(prepared);
                     return Ok(());

@@ -165,7 +165,7 @@ fn a_service_that_ends_at_once_is_told() {
         bench.run_to_end().await
     });
     ending.assert_success();
-    ending.assert_says("WARNING: Service postgres:16 ended right after its start with exit code 3");
+    ending.assert_says("-postgres-0\" has ended with exit code 3; its log says why");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod harness;
 mod images;
 mod prepare;
 mod refusals;
+mod services;
 mod sources;
 mod streams;
 mod terminal;

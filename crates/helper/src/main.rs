@@ -2,11 +2,14 @@
 //!
 //! * `gantry-helper agent` runs as the container's main process and does the helper stages of one job (see the `agent` module).
 //! * `gantry-helper run-stage` does one stage of caches or artifacts on behalf of the agent (see the `stage_child` module).
+//! * `gantry-helper await-services` is the main process of the container that looks whether services answer (see the `await_services`
+//!   module).
 //! * The commands of the peer's helper (see the `commands` module).
 //! * `gantry-helper connect` is what the runner executes in the container to reach the agent: it joins stdio with its socket.
 
 mod agent;
 mod artifacts;
+mod await_services;
 mod cache;
 mod cleanup;
 mod commands;
@@ -75,6 +78,7 @@ enum Command {
     RunStage {
         results: PathBuf,
     },
+    AwaitServices(await_services::Arguments),
     Peer {
         name: String,
         args: Vec<OsString>,
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
                 }
             };
         }
+        Command::AwaitServices(arguments) => await_services::run(arguments),
         Command::Version => print(&format!("gantry-helper {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Help => print(USAGE),
     };
@@ -172,6 +177,10 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Command::RunStage {
                 results: results.into(),
             }
+        }
+        await_services::COMMAND => {
+            let texts = args.by_ref().map(|arg| arg.to_string_lossy().into_owned());
+            Command::AwaitServices(await_services::Arguments::parse(texts)?)
         }
         _ if commands::is_command(&name) => Command::Peer {
             name: name.clone(),

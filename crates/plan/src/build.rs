@@ -55,6 +55,10 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
         .then(|| containers::helper(&scope))
         .transpose()?;
     let limits = limits::plan(inputs, &resolved);
+    let wait_for_services = limits::wait_for_services(inputs, &limits);
+    let service_check = (wait_for_services >= 0)
+        .then(|| services::check(&scope))
+        .flatten();
     let settings = &resolved.settings;
     let job_image = resolved.payload.image.as_ref();
     Ok(Plan {
@@ -85,7 +89,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
         native_stop: resolved.flags.is_on(FeatureFlag::UseNativeContainerStop),
         after_script_ignore_errors: settings.after_script_ignore_errors,
         section_attempts: settings.executor_job_section_attempts,
-        wait_for_services: limits::wait_for_services(inputs, &limits),
+        wait_for_services,
+        service_check,
+        debug_services: settings.debug_services,
         names: Names {
             short_token: resolved.short_token,
             project_unique: resolved.project_unique,

@@ -106,6 +106,15 @@ impl Scope<'_> {
         }
     }
 
+    /// HostConfig of a container that needs the network and nothing else.
+    pub(crate) fn bare_host(&self) -> HostSpec {
+        HostSpec {
+            binds: Vec::new(),
+            shm_size: 0,
+            ..self.host()
+        }
+    }
+
     /// What all containers have in common. The log driver is named, as in the peer: the engine's default may be one that cannot be
     /// read, or that a container does not start with.
     fn host(&self) -> HostSpec {

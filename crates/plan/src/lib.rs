@@ -55,7 +55,7 @@ pub use secrets::secret_requests;
 pub use types::{
     CacheArchive, CacheObject, CacheRestore, Directories, Limits, LogPlan, Names, Plan,
     PlannedContainer, PlannedImage, PlannedService, PlannedStage, PlannedVolume,
-    RegistryCredentials, ScriptOptions, ScriptWork, StageWork, replayable_log,
+    RegistryCredentials, ScriptOptions, ScriptWork, ServiceCheck, StageWork, replayable_log,
 };
 
 use gantry_container::Labels;

@@ -65,6 +65,16 @@ impl Network {
         (!self.is_of_a_container()).then(|| wanted.to_owned())
     }
 
+    /// Whether a container can reach another one at all.
+    pub(crate) fn reaches_services(&self) -> bool {
+        self.mode != "none"
+    }
+
+    /// Whether all containers have the same network stack: the host's, or another container's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.mode == "host" || self.is_of_a_container()
+    }
+
     fn is_user_defined(&self) -> bool {
         let built_in = ["", "bridge", "default", "none", "host"].contains(&self.mode.as_str());
         !built_in && !self.is_of_a_container()

@@ -1,9 +1,7 @@
 //! What a job asks for and this version does not do: refused by name, or said in the log where the configuration allows to go on.
 
 use crate::Sources;
-use gantry_job::{
-    Cause, FeatureFlag, FeatureFlags, JobPayload, JobSettings, Unsupported, unsupported_keywords,
-};
+use gantry_job::{Cause, FeatureFlag, FeatureFlags, JobPayload, Unsupported, unsupported_keywords};
 
 /// What the job asks for and this version does not do, as a cause; `None` if it may run.
 ///
@@ -14,12 +12,7 @@ pub fn refusal(payload: &JobPayload, ignores: impl Fn(&str) -> bool) -> Option<C
 }
 
 /// One sentence for each thing the job asks for in vain.
-pub(crate) fn ignored(
-    payload: &JobPayload,
-    settings: &JobSettings,
-    flags: &FeatureFlags,
-    sources: Sources,
-) -> Vec<String> {
+pub(crate) fn ignored(payload: &JobPayload, flags: &FeatureFlags, sources: Sources) -> Vec<String> {
     let mut found: Vec<_> = unsupported_keywords(payload)
         .into_iter()
         .filter(|unsupported| matches!(unsupported, Unsupported::Keyword { .. }))
@@ -29,12 +22,6 @@ pub(crate) fn ignored(
             )
         })
         .collect();
-    if settings.debug_services && !payload.services.is_empty() {
-        found.push(
-            "CI_DEBUG_SERVICES: logs of services are not shown in this version of Gantry"
-                .to_owned(),
-        );
-    }
     found.extend(without_effect(flags, sources));
     found
 }

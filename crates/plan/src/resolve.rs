@@ -117,12 +117,7 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
         .into_iter()
         .chain(settings.problems.iter().cloned())
         .chain(problems)
-        .chain(refusal::ignored(
-            &payload,
-            &settings,
-            &flags,
-            inputs.sources,
-        ))
+        .chain(refusal::ignored(&payload, &flags, inputs.sources))
     {
         if !warnings.contains(&warning) {
             warnings.push(warning);

@@ -6,7 +6,7 @@ use gantry_container::{ContainerSpec, Env, ServiceReference};
 use gantry_job::{Cause, Variables, payload::Image};
 
 use crate::{
-    PlannedContainer, PlannedService,
+    PlannedContainer, PlannedService, ServiceCheck,
     containers::{self, Scope, given},
     images, labels,
     resolve::configuration,
@@ -61,6 +61,25 @@ fn one(
         aliases: names.own,
         linked: scope.network.has_links() && scope.inputs.host.link_variables,
         warnings: names.warnings,
+    })
+}
+
+/// The container that looks whether the services answer; none where nothing reaches them.
+pub(crate) fn check(scope: &Scope<'_>) -> Option<ServiceCheck> {
+    if scope.resolved.payload.services.is_empty() || !scope.network.reaches_services() {
+        return None;
+    }
+    let spec = ContainerSpec {
+        user: Some("0:0".to_owned()),
+        labels: labels::typed(scope.labels, "wait"),
+        interactive: true,
+        host: scope.bare_host(),
+        ..ContainerSpec::default()
+    };
+    Some(ServiceCheck {
+        name: format!("{}-wait-for-services", scope.run),
+        spec,
+        loopback: scope.network.is_shared(),
     })
 }
 

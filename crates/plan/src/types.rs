@@ -75,6 +75,12 @@ pub struct Plan {
     pub section_attempts: u32,
     /// Seconds to wait for services; negative: do not wait.
     pub wait_for_services: i64,
+    /// The container that looks whether services answer; `None` where they are not waited for, or nothing can reach them.
+    #[serde(default)]
+    pub service_check: Option<ServiceCheck>,
+    /// What services print goes into the log (`CI_DEBUG_SERVICES`).
+    #[serde(default)]
+    pub debug_services: bool,
 }
 
 /// Names of a job's objects (docker-executor §2.1).
@@ -154,6 +160,17 @@ pub struct PlannedService {
     pub linked: bool,
     /// Warnings to print before it starts (aliases already in use).
     pub warnings: Vec<String>,
+}
+
+/// The container that looks whether services answer, one for all of a job (docker-executor §6.5).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceCheck {
+    /// Container name, claimed by the journaled plan.
+    pub name: String,
+    /// Create body without image and command: it runs in the image of a service.
+    pub spec: ContainerSpec,
+    /// Services have no address of their own: they are on the host's network, or on that of one container, as this one is.
+    pub loopback: bool,
 }
 
 /// One stage: a section of the log.

@@ -161,6 +161,11 @@ impl JobTrace {
         self.entry(None, Entry::Raw(text));
     }
 
+    /// As [`JobTrace::raw`], at most once per `key`. Returns whether it was written now.
+    pub fn raw_once(&self, key: &str, text: &[u8]) -> bool {
+        self.entry(Some(key), Entry::Raw(text))
+    }
+
     /// Opens a section and prints its title line. Without `sections` only the title is printed.
     pub fn section_start(&self, name: &str, title: &str) {
         self.entry(None, Entry::SectionStart { name, title });

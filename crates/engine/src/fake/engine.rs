@@ -17,7 +17,7 @@ use super::{
     files::{Files, Place},
     images::FakeImage,
     program::ExecCommand,
-    streams::{FakeStdin, output_stream},
+    streams::{FakeStdin, log_entries, output_stream},
     world::{FakeEngine, Network, cut_off, matches},
 };
 use crate::{
@@ -401,6 +401,14 @@ impl Engine for FakeEngine {
             }
         };
         self.leave(entered, result).await
+    }
+
+    async fn container_log_entries(
+        &self,
+        id: &str,
+        follow: bool,
+    ) -> Result<LogStream, EngineError> {
+        Ok(log_entries(self.container_logs(id, follow).await?))
     }
 
     async fn container_stop(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {

@@ -140,3 +140,24 @@ pub(super) fn output_stream(
     );
     Box::pin(output.fuse())
 }
+
+/// A log as its entries: one per line, or per piece of a line that is written in pieces. All of one time, so that a log read again
+/// is the same.
+pub(super) fn log_entries(log: OutputStream) -> OutputStream {
+    let entries = log.flat_map(|item| {
+        let items: Vec<_> = match item {
+            Err(error) => vec![Err(error)],
+            Ok(chunk) => chunk
+                .bytes
+                .split_inclusive(|byte| *byte == b'\n')
+                .map(|line| {
+                    let bytes = [b"2026-01-02T03:04:05.000000006Z ", line].concat().into();
+                    let stream = chunk.stream;
+                    Ok(LogChunk { stream, bytes })
+                })
+                .collect(),
+        };
+        stream::iter(items)
+    });
+    Box::pin(entries)
+}

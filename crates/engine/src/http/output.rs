@@ -40,6 +40,8 @@ pub(super) enum Codec {
     Framed(Demux),
     /// Bytes of a terminal, all stdout.
     Raw,
+    /// Frames that are log entries with timestamps, each a chunk.
+    Stamped,
     /// Frames that are log entries with timestamps, to be repaired.
     Entries {
         stdout: LineRepair,
@@ -125,6 +127,15 @@ impl Output {
                     bytes,
                 }))
             }
+            Codec::Stamped => {
+                let Some((stream, entry)) = next_entry(&self.buffer, LONGEST_ENTRY)? else {
+                    return Ok(None);
+                };
+                let length = entry.len();
+                self.buffer.advance(HEADER);
+                let bytes = self.buffer.split_to(length).freeze();
+                Ok(Some(LogChunk { stream, bytes }))
+            }
             Codec::Entries { stdout, stderr } => entries(&mut self.buffer, stdout, stderr),
         }
     }
@@ -134,6 +145,8 @@ impl Output {
         match &mut self.codec {
             Codec::Framed(demux) => demux.finish(&self.buffer).map(|()| None),
             Codec::Raw => Ok(None),
+            Codec::Stamped if self.buffer.is_empty() => Ok(None),
+            Codec::Stamped => Err(FrameError::Cut),
             Codec::Entries { stdout, stderr } => {
                 if !self.buffer.is_empty() {
                     return Err(FrameError::Cut);

@@ -15,8 +15,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// The engine's piece of a long line.
-const PIECE: usize = 16 * 1024;
+use crate::LOG_PIECE as PIECE;
 
 /// The state of one stream's repair; entries in, bytes as the container wrote them out.
 #[derive(Debug, Default)]

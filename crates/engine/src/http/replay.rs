@@ -28,6 +28,35 @@ impl HttpEngine {
         let docker = self.session().await?.flavor == EngineFlavor::Docker;
         let tty = container.config.tty;
         let repaired = docker && !tty && container.host_config.log_config.driver == "local";
+        let codec = match (tty, repaired) {
+            (true, _) => Codec::Raw,
+            (false, true) => Codec::Entries {
+                stdout: LineRepair::default(),
+                stderr: LineRepair::default(),
+            },
+            (false, false) => Codec::Framed(Demux::new()),
+        };
+        self.open_log(what, id, follow, repaired, codec).await
+    }
+
+    /// The log as its entries, each with its timestamp.
+    pub(super) async fn log_entries(
+        &self,
+        id: &str,
+        follow: bool,
+    ) -> Result<LogStream, EngineError> {
+        let what = format!("read the log of container {id}");
+        self.open_log(what, id, follow, true, Codec::Stamped).await
+    }
+
+    async fn open_log(
+        &self,
+        what: String,
+        id: &str,
+        follow: bool,
+        timestamps: bool,
+        codec: Codec,
+    ) -> Result<LogStream, EngineError> {
         let call = self.call(what.clone(), Method::GET, |session| {
             let path = session.path("/containers").segment(id).then("/logs");
             let path = path.query("stdout", "1").query("stderr", "1");
@@ -36,7 +65,7 @@ impl HttpEngine {
             } else {
                 path
             };
-            if repaired {
+            if timestamps {
                 path.query("timestamps", "1")
             } else {
                 path
@@ -47,14 +76,6 @@ impl HttpEngine {
         let opened = async move {
             let opened = engine.client().stream_inline(call).await;
             let (body, driver) = engine.note(opened)?;
-            let codec = match (tty, repaired) {
-                (true, _) => Codec::Raw,
-                (false, true) => Codec::Entries {
-                    stdout: LineRepair::default(),
-                    stderr: LineRepair::default(),
-                },
-                (false, false) => Codec::Framed(Demux::new()),
-            };
             let source = Source::Body(body, driver);
             let host = Arc::clone(&engine.client().host);
             Ok(Output::new(source, codec, Bytes::new(), what, host))

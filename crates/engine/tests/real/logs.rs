@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use gantry_container::LogSpec;
-use gantry_engine::{Engine, EngineError};
+use gantry_engine::{Engine, EngineError, LOG_PIECE};
 
 use crate::support::{assert_same, hostile_bytes, lab, read};
 
@@ -51,6 +51,35 @@ async fn the_log_keeps_all_runs_of_a_container_apart_as_written() {
         let cut = b"one without newlinetwo\n".len() + long.len();
         let expected = [&written[..cut], b"\n", &written[cut..]].concat();
         assert_same(&stdout, &expected);
+        lab.engine.container_remove(&id).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_entries_of_a_log_have_their_times_and_long_lines_are_in_pieces() {
+    lab("entries", async |lab| {
+        let id = lab.create("c", &["cat"]).await;
+        let long = "x".repeat(LOG_PIECE + 5);
+        lab.run(&id, format!("one\n{long}\nend").as_bytes()).await;
+        let log = lab.engine.container_log_entries(&id, false).await.unwrap();
+        let entries: Vec<_> = log.map(Result::unwrap).collect().await;
+        let texts: Vec<String> = entries
+            .iter()
+            .map(|entry| {
+                let text = String::from_utf8(entry.bytes.to_vec()).unwrap();
+                let (time, text) = text.split_once(' ').unwrap();
+                assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+                text.to_owned()
+            })
+            .collect();
+        assert_eq!(texts.len(), 4, "{texts:?}");
+        assert_eq!(
+            [&texts[0], &texts[1], &texts[3]],
+            ["one\n", &long[..LOG_PIECE], "end"]
+        );
+        // The driver `local` loses the line break of a last piece.
+        assert_eq!(texts[2].trim_end(), "xxxxx");
         lab.engine.container_remove(&id).await.unwrap();
     })
     .await;

@@ -8,7 +8,7 @@ use std::{
 use gantry_engine::{
     ListFilter, SharedEngine,
     events::EventHub,
-    fake::{Call, FakeEngine},
+    fake::{Call, FakeEngine, Program},
 };
 use gantry_executor::{
     Accepted, EngineAccess, Environment, ExecutorError, HelperBinary, Job, JobObserver, Progress,
@@ -136,6 +136,16 @@ impl Bench {
         };
         let shell = Shell::install(Arc::clone(&plan), &world, setup.image, setup.work);
         let agents = Agents::install(&world, setup.helper);
+        // All services answer in a moment.
+        let answers = Program::new(|run| async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let services = run.spec.cmd.iter().flatten().skip(2);
+            for (number, _) in services.enumerate() {
+                run.stdout(format!("{number}\n"));
+            }
+            0
+        });
+        engine.on_name("-wait-for-services", answers);
         Self {
             through: None,
             shell,

@@ -192,6 +192,14 @@ impl Engine for Bent {
         self.engine.container_logs(id, follow).await
     }
 
+    async fn container_log_entries(
+        &self,
+        id: &str,
+        follow: bool,
+    ) -> Result<LogStream, EngineError> {
+        self.engine.container_log_entries(id, follow).await
+    }
+
     async fn container_stop(&self, id: &str, grace: Option<Duration>) -> Result<(), EngineError> {
         self.engine.container_stop(id, grace).await
     }

@@ -199,6 +199,16 @@ impl Setup {
         self.variable("FF_NETWORK_PER_BUILD", "true")
     }
 
+    /// As [`Self::services`], and each has a port to look at.
+    pub(crate) fn services_with_ports(self) -> Self {
+        self.services().with(|setup| {
+            for (service, port) in setup.payload.services.iter_mut().zip(["5432", "6379"]) {
+                let port = Variable::new("HEALTHCHECK_TCP_PORT", port);
+                service.variables.push(port);
+            }
+        })
+    }
+
     /// The image has this entrypoint.
     pub(crate) fn entrypoint(mut self, entrypoint: shell::Entrypoint) -> Self {
         self.image.entrypoint = Some(entrypoint);

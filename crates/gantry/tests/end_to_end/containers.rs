@@ -10,6 +10,7 @@ mod endings;
 mod images;
 mod networks;
 mod ownership;
+mod services;
 mod volumes;
 
 /// Runs one job on a host of its own; `None` without an engine.

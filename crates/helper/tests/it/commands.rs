@@ -129,6 +129,31 @@ fn directories_are_opened_and_services_waited_for_by_commands() {
 }
 
 #[test]
+fn services_are_up_once_one_of_their_addresses_takes_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let open = listener.local_addr().unwrap().to_string();
+    // Bound and not listening: nobody else gets the port.
+    let shut = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let shut = shut.local_addr().unwrap().to_string();
+    let both = format!("{shut},{open}");
+    let (ok, text) = run(dir.path(), &["await-services", "30", &open, &both]);
+    assert!(ok, "{text}");
+    for line in ["0\n", "1\n"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let (ok, text) = run(dir.path(), &["await-services", "1", &open, &shut]);
+    assert!(
+        !ok && text.contains("0\n") && text.contains("1 of 2 did not answer"),
+        "{text}"
+    );
+    let dialing = format!("1 dialing {shut}: ");
+    assert_eq!(text.matches(&dialing).count(), 1, "{text}");
+    let (ok, text) = run(dir.path(), &["await-services", "1", "web:80"]);
+    assert!(!ok && text.contains("is not ADDRESS:PORT"), "{text}");
+}
+
+#[test]
 fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
     let dir = tempfile::tempdir().unwrap();
     for name in [

@@ -92,15 +92,6 @@ fn a_job_that_cannot_be_planned_is_masked_all_the_same() {
     assert!(!log.debug_trace);
 }
 
-#[test]
-fn logs_of_services_are_told_to_the_server_like_a_trace() {
-    let fixture = Fixture::new().variable("CI_DEBUG_SERVICES", "true");
-    assert!(fixture.log_plan().debug_trace);
-    assert!(!fixture.plan().script.debug_trace);
-    let fixture = fixture.with(|it| it.runner.debug_trace_disabled = true);
-    assert!(!fixture.log_plan().debug_trace);
-}
-
 #[rstest]
 #[case("true", false, true)]
 #[case("1", false, true)]
@@ -119,6 +110,22 @@ fn debug_trace_is_told_to_the_server_when_it_is_in_effect(
     assert_eq!(plan.script.debug_trace, on);
     let sentence = "CI_DEBUG_TRACE: usage is disabled on this Runner";
     assert_eq!(plan.warnings.contains(&sentence.to_owned()), forbidden);
+}
+
+#[test]
+fn logs_of_services_are_told_to_the_server_as_a_debug_trace() {
+    let fixture = Fixture::new().variable("CI_DEBUG_SERVICES", "true");
+    assert!(fixture.log_plan().debug_trace);
+    assert!(fixture.plan().debug_services && !fixture.plan().script.debug_trace);
+    let fixture = fixture.with(|it| it.runner.debug_trace_disabled = true);
+    assert!(!fixture.log_plan().debug_trace);
+    assert!(!fixture.plan().debug_services);
+    let sentence = "CI_DEBUG_SERVICES: usage is disabled on this Runner";
+    assert!(fixture.plan().warnings.contains(&sentence.to_owned()));
+    let fixture = Fixture::new().variable("CI_DEBUG_SERVICES", "perhaps");
+    let sentence = r#"CI_DEBUG_SERVICES: expected bool got "perhaps", using default value: false"#;
+    assert_eq!(fixture.plan().warnings, [sentence]);
+    assert!(!fixture.plan().debug_services);
 }
 
 #[test]

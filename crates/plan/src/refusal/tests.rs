@@ -2,7 +2,7 @@ use gantry_job::payload::{Opaque, SecretSource};
 use rstest::rstest;
 
 use super::*;
-use crate::fixture::{Fixture, image, strings};
+use crate::fixture::{Fixture, strings};
 
 fn message(fixture: &Fixture, ignores: &[&str]) -> Option<String> {
     refusal(&fixture.payload, |keyword| ignores.contains(&keyword)).map(|cause| cause.message())
@@ -81,30 +81,6 @@ fn what_is_ignored_is_said_in_the_log_once() {
         format!("This job runs without {keyword}, which this version of Gantry does not do (`ignore_unsupported` in [gantry])")
     });
     assert_eq!(demanding().plan().warnings, expected);
-}
-
-#[rstest]
-#[case(true, false, true)]
-#[case(false, false, false)]
-#[case(true, true, false)]
-fn logs_of_services_are_asked_for_in_vain_and_that_is_said(
-    #[case] with_service: bool,
-    #[case] forbidden: bool,
-    #[case] said: bool,
-) {
-    let mut fixture = Fixture::new()
-        .variable("CI_DEBUG_SERVICES", "true")
-        .with(|it| it.runner.debug_trace_disabled = forbidden);
-    if with_service {
-        fixture = fixture.service(image("redis"));
-    }
-    let warnings = fixture.plan().warnings;
-    let sentence = "CI_DEBUG_SERVICES: logs of services are not shown in this version of Gantry";
-    assert_eq!(
-        warnings.iter().any(|warning| warning == sentence),
-        said,
-        "{warnings:?}"
-    );
 }
 
 #[rstest]

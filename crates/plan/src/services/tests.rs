@@ -275,3 +275,44 @@ fn command_entrypoint_and_user_are_those_of_the_job() {
     );
     assert!(!spec.interactive);
 }
+
+// docker-executor §6.5
+#[rstest]
+#[case::bridge("", false, Some(false))]
+#[case::network_of_the_job("", true, Some(false))]
+#[case::named("mine", false, Some(false))]
+#[case::of_the_host("host", false, Some(true))]
+#[case::of_a_container("container:vpn", true, Some(true))]
+#[case::nothing_reaches_it("none", false, None)]
+fn services_are_looked_at_from_the_network_they_are_on(
+    #[case] mode: &str,
+    #[case] own: bool,
+    #[case] loopback: Option<bool>,
+) {
+    let fixture = Fixture::new()
+        .docker(|docker| {
+            docker.network_mode = Some(mode.to_owned()).filter(|mode| !mode.is_empty());
+            docker.privileged = true;
+        })
+        .flag("FF_NETWORK_PER_BUILD", own)
+        .service(image("redis"));
+    let plan = fixture.plan();
+    let found = plan.service_check.as_ref();
+    assert_eq!(found.map(|check| check.loopback), loopback);
+    let Some(check) = found else { return };
+    assert_eq!(check.name, format!("{RUN}-wait-for-services"));
+    let host = &check.spec.host;
+    assert_eq!(host.network_mode, plan.build.spec.host.network_mode);
+    assert!(host.binds.is_empty() && !host.privileged);
+    assert!(check.spec.env.0.is_empty());
+    assert_eq!(short_labels(&check.spec.labels)["type"], "wait");
+}
+
+#[test]
+fn services_are_not_looked_at_where_there_are_none_or_none_are_waited_for() {
+    assert!(Fixture::new().plan().service_check.is_none());
+    let fixture = Fixture::new()
+        .service(image("redis"))
+        .docker(|docker| docker.wait_for_services_timeout = None);
+    assert!(fixture.plan().service_check.is_none());
+}

@@ -237,16 +237,17 @@ fn an_entry_with_a_key_is_written_once_over_restarts() {
         [
             trace.section_start_once("prepare/start", "prepare_script", "Preparing"),
             trace.line_once("prepare/image", Level::Print, "Using image"),
+            trace.raw_once("prepare/block", b"two\nlines\n"),
             trace.section_end_once("prepare/end", "prepare_script"),
         ]
     };
     let trace = JobTrace::create(folder.path(), plain()).unwrap();
-    assert_eq!(write(&trace), [true; 3]);
-    assert_eq!(write(&trace), [false; 3]);
+    assert_eq!(write(&trace), [true; 4]);
+    assert_eq!(write(&trace), [false; 4]);
     let log = text(&trace);
     drop(trace);
     let (trace, _) = JobTrace::open(folder.path(), plain()).unwrap();
-    assert_eq!(write(&trace), [false; 3]);
+    assert_eq!(write(&trace), [false; 4]);
     assert_eq!(text(&trace), log);
     assert!(trace.line_once("new", Level::Print, "new"));
 }

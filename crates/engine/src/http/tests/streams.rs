@@ -277,6 +277,38 @@ async fn logs_of_the_local_driver_are_repaired_and_others_taken_as_they_are() {
 }
 
 #[tokio::test]
+async fn the_entries_of_a_log_come_one_by_one_with_their_times_whatever_the_driver() {
+    let entries: [(StdStream, &[u8]); 4] = [
+        (StdStream::Stdout, b"t1 ready\n"),
+        (StdStream::Stdout, b"t2 \n"),
+        (StdStream::Stderr, b"t3 no break"),
+        (StdStream::Stdout, b"t4 end\n"),
+    ];
+    let body: Vec<u8> = entries
+        .iter()
+        .flat_map(|(stream, entry)| frame(*stream, entry))
+        .collect();
+    let whole = body.clone();
+    let stub = Stub::docker(move |_| chunks(&whole.chunks(7).collect::<Vec<_>>(), true));
+    let log = stub.engine.container_log_entries("x", true).await.unwrap();
+    let seen: Vec<_> = log.map(Result::unwrap).collect().await;
+    let seen: Vec<(StdStream, &[u8])> = seen.iter().map(|e| (e.stream, &e.bytes[..])).collect();
+    assert_eq!(seen, entries);
+    let line = stub.last().line;
+    assert!(
+        line.contains("&timestamps=1") && line.contains("&follow=1"),
+        "{line}"
+    );
+    let stub = Stub::docker(move |_| chunks(&[&body[..body.len() - 3]], true));
+    let log = stub.engine.container_log_entries("x", false).await.unwrap();
+    let seen: Vec<_> = log.collect().await;
+    assert_eq!(seen.len(), 4);
+    let error = seen[3].as_ref().unwrap_err().to_string();
+    assert!(error.contains("ended inside a frame"), "{error}");
+    assert!(!stub.last().line.contains("follow"));
+}
+
+#[tokio::test]
 async fn a_log_without_timestamps_where_they_were_asked_for_and_a_cut_one_are_errors() {
     let cases = [
         (frame(StdStream::Stdout, b"nospace"), "has no timestamp"),

@@ -177,6 +177,7 @@ async fn a_service_that_ends_at_once_is_told_and_the_job_goes_on() {
         return;
     };
     assert_eq!(job.state, ServerJobState::Success);
+    log.assert_says("has ended with exit code 6");
     log.assert_prints("done");
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct JobLog {
     pub(crate) stdout: Vec<String>,
     /// The same of stderr.
     pub(crate) stderr: Vec<String>,
+    /// What services wrote.
+    pub(crate) services: Vec<String>,
     /// All of it in order.
     pub(crate) all: Vec<String>,
 }
@@ -32,6 +34,7 @@ impl JobLog {
                 "00O" => &mut log.runner,
                 "01O" => &mut log.stdout,
                 "01E" => &mut log.stderr,
+                "0fO" => &mut log.services,
                 other => panic!("a line of stream {other}: {line:?}"),
             };
             let text = plain(text);
@@ -114,6 +117,7 @@ impl JobLog {
             runner: change(&self.runner),
             stdout: change(&self.stdout),
             stderr: change(&self.stderr),
+            services: change(&self.services),
             // The order between streams is chance.
             all: Vec::new(),
         }
