@@ -79,6 +79,15 @@ impl Config {
             ),
             ("gantry.log_driver", old_own.log_driver != own.log_driver),
             (
+                "gantry.link_variables",
+                old_own.link_variables != own.link_variables,
+            ),
+            ("gantry.naming", old_own.naming != own.naming),
+            (
+                "gantry.shared_local_cache",
+                old_own.shared_local_cache != own.shared_local_cache,
+            ),
+            (
                 "gantry.nested_variables",
                 old_own.nested_variables != own.nested_variables,
             ),

@@ -107,6 +107,7 @@ fn gantry(tree: &Tree) -> GantryConfig {
             .bool("link_variables")
             .unwrap_or(default.link_variables),
         naming: Naming::from_name(tree.string("naming")).unwrap_or_default(),
+        shared_local_cache: tree.bool("shared_local_cache").unwrap_or(false),
         nested_variables: tree.bool("nested_variables").unwrap_or(false),
         mask_encoded: tree.bool("mask_encoded").unwrap_or(true),
         terminal_after_script: tree.bool("terminal_after_script").unwrap_or(false),

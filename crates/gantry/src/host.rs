@@ -173,6 +173,7 @@ pub(crate) fn facts(gantry: &GantryConfig, system_id: String, state_id: String) 
         log_driver: gantry.log_driver,
         link_variables: gantry.link_variables,
         naming: gantry.naming,
+        shared_local_cache: gantry.shared_local_cache,
         nested_variables: gantry.nested_variables,
         mask_encoded: gantry.mask_encoded,
     }

@@ -6,9 +6,9 @@ mod upload;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -28,8 +28,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Files under way end so.
 const TEMPORARY: &str = ".tmp";
-/// Nobody writes longer than this.
+/// Nobody writes longer than this, if nobody can tell who writes.
 const STALE: Duration = Duration::from_secs(24 * 3600);
+/// Whoever writes and does not say so has written meanwhile: a helper that a former release of the runner started.
+const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// A cache that was not restored or saved.
 #[derive(Debug)]
@@ -127,31 +129,47 @@ fn make_dir(archive: &Path) -> io::Result<PathBuf> {
     Ok(dir)
 }
 
-/// A file that becomes an archive or its metadata when it is whole.
+/// A file that becomes an archive or its metadata when it is whole. Its lock says that somebody writes it, for as long as a process
+/// has it open. (Not every file system has locks; there age alone tells.)
 fn temporary(prefix: &str, dir: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix(prefix)
         .suffix(TEMPORARY)
-        .tempfile_in(dir)
+        .tempfile_in(dir)?;
+    file.as_file().try_lock().ok();
+    Ok(file)
 }
 
-/// What interrupted jobs left. (Younger ones may be another job's, on a directory that jobs share.)
+/// What interrupted jobs left. On a directory that jobs share, others may be writing.
 fn remove_stale(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_stale = || {
-            let found = entry.metadata().ok()?;
-            let age = found.modified().ok()?.elapsed().ok()?;
-            Some(found.is_file() && age > STALE)
-        };
-        if name.to_string_lossy().ends_with(TEMPORARY) && is_stale() == Some(true) {
+        if name.to_string_lossy().ends_with(TEMPORARY) && is_stale(&entry).unwrap_or(false) {
             fs::remove_file(entry.path()).ok();
         }
     }
 }
 
-/// Takes an archive away that is of no use, so that it is made or fetched anew.
-fn discard(archive: &Path) {
+fn is_stale(entry: &fs::DirEntry) -> io::Result<bool> {
+    let found = entry.metadata()?;
+    let age = found.modified()?.elapsed().unwrap_or_default();
+    if !found.is_file() || age <= QUIET {
+        return Ok(false);
+    }
+    Ok(match File::open(entry.path())?.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => age > STALE,
+    })
+}
+
+/// Takes an archive away that is of no use, so that it is made or fetched anew. Not what another job has put in its place meanwhile.
+fn discard(archive: &Path, useless: &File) {
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    let is_same = || Ok::<_, io::Error>(id(fs::metadata(archive)?) == id(useless.metadata()?));
+    if !is_same().unwrap_or(false) {
+        return;
+    }
     for path in [archive, &metadata_path(archive)] {
         if let Err(error) = fs::remove_file(path)
             && error.kind() != io::ErrorKind::NotFound
@@ -199,4 +217,23 @@ fn shown_name(file: &Path) -> String {
         || file.display().to_string(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_that_came_in_place_of_a_damaged_one_is_not_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.zip");
+        fs::write(&path, "damaged").unwrap();
+        let damaged = File::open(&path).unwrap();
+        fs::write(dir.path().join("new"), "whole").unwrap();
+        fs::rename(dir.path().join("new"), &path).unwrap();
+        discard(&path, &damaged);
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        discard(&path, &File::open(&path).unwrap());
+        assert!(!path.exists());
+    }
 }

@@ -52,6 +52,8 @@ pub struct HostFacts {
     pub link_variables: bool,
     /// `[gantry] naming`.
     pub naming: Naming,
+    /// `[gantry] shared_local_cache`.
+    pub shared_local_cache: bool,
     /// `[gantry] nested_variables`.
     pub nested_variables: bool,
     /// `[gantry] mask_encoded`.

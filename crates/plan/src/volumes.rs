@@ -46,6 +46,7 @@ pub(crate) fn plan(
         lives: Vec::new(),
     };
     let mut taken = Destinations::default();
+    let mut entries = Vec::new();
     let failed = |error: VolumeError| configuration(error.to_string());
     for text in &docker.volumes {
         let definition = VolumeDefinition::parse(text).map_err(failed)?;
@@ -54,9 +55,26 @@ pub(crate) fn plan(
             .absolute_destination(&expanded, &directories.project)
             .map_err(failed)?;
         taken.claim(&clean_path(&destination)).map_err(failed)?;
-        match definition.bind(&destination) {
-            Some(bind) => mounts.bind(bind, &destination),
-            None => mounts.volume(&destination, docker.disable_cache),
+        entries.push((definition, destination));
+    }
+    let shared = if inputs.host.shared_local_cache {
+        cache_mount(&entries, &directories.cache, builds)
+    } else {
+        None
+    };
+    for (definition, destination) in &entries {
+        match definition.bind(destination) {
+            Some(bind) => mounts.bind(bind, destination),
+            None => {
+                let life = if docker.disable_cache {
+                    Life::Job
+                } else if shared.as_deref() == Some(destination) {
+                    Life::Project
+                } else {
+                    Life::Slot
+                };
+                mounts.volume(destination, life);
+            }
         }
     }
     // The peer's volume would hide a host directory that holds the builds directory (docker-executor §13 row 23).
@@ -64,7 +82,7 @@ pub(crate) fn plan(
         let kept = inputs.sources == Sources::Git
             && resolved.settings.git_strategy == GitStrategy::Fetch
             && !docker.disable_cache;
-        mounts.volume(builds, !kept);
+        mounts.volume(builds, if kept { Life::Slot } else { Life::Job });
     }
     let project_is_kept =
         mounts.keeps(&directories.project) || mounts.keeps(&directories.temporary);
@@ -73,6 +91,34 @@ pub(crate) fn plan(
         binds: mounts.binds,
         project_is_kept,
     })
+}
+
+/// The mount on which local caches lie, unless the builds lie there as well: those are never shared by jobs that run at once.
+fn cache_mount(
+    entries: &[(VolumeDefinition, String)],
+    cache: &str,
+    builds: &str,
+) -> Option<String> {
+    let innermost = |path: &str| {
+        let path = clean_path(path);
+        let destinations = entries.iter().map(|(_, destination)| destination);
+        destinations
+            .filter(|destination| is_below(&path, &clean_path(destination)))
+            .max_by_key(|destination| clean_path(destination).len())
+    };
+    let found = innermost(cache)?;
+    (innermost(builds) != Some(found)).then(|| found.clone())
+}
+
+/// How long a volume lives, and so what it is named after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// As long as the job.
+    Job,
+    /// For later jobs of the project with the same number among those that run at once.
+    Slot,
+    /// For all jobs of the project, also for those that run at once.
+    Project,
 }
 
 /// Mounts in the making.
@@ -94,14 +140,16 @@ impl Mounts<'_> {
         self.lives.push((clean_path(destination), true));
     }
 
-    fn volume(&mut self, destination: &str, temporary: bool) {
+    fn volume(&mut self, destination: &str, life: Life) {
         let protected = is_protected(self.resolved);
+        let temporary = life == Life::Job;
+        let slot = (life == Life::Slot).then_some(self.inputs.numbers.concurrent_project);
         let name = format!(
             "{}-cache-{}{}",
             if temporary {
                 self.run.to_owned()
             } else {
-                reusable_name(self.inputs)
+                reusable_name(self.inputs, slot)
             },
             hex(&Md5::digest(destination.as_bytes())),
             if protected { "-protected" } else { "" }
@@ -138,23 +186,23 @@ impl Mounts<'_> {
     }
 }
 
-/// What volumes that are kept are named after: stable per runner, project and slot. As the page has it, or `Q`, which also has the
-/// machine in it (docker-executor §2.1).
-fn reusable_name(inputs: &Inputs<'_>) -> String {
+/// What volumes that are kept are named after: stable per runner, project and slot, if it is of one. As the page has it, or `Q`, which
+/// also has the machine in it (docker-executor §2.1).
+fn reusable_name(inputs: &Inputs<'_>, slot: Option<u32>) -> String {
     let project = inputs.payload.job_info.project_id;
-    let number = inputs.numbers.concurrent_project;
     if inputs.host.naming == Naming::Documented {
+        let slot = slot.map(|number| format!("-concurrent-{number}"));
         return rfc1123(&format!(
-            "runner-{}-project-{project}-concurrent-{number}",
-            shown_token(inputs)
+            "runner-{}-project-{project}{}",
+            shown_token(inputs),
+            slot.unwrap_or_default()
         ));
     }
     let text = format!(
-        "{}-{}-{}-{}",
+        "{}-{}-{project}{}",
         inputs.runner.token.expose_secret(),
         inputs.host.system_id,
-        project,
-        number
+        slot.map(|number| format!("-{number}")).unwrap_or_default()
     );
     format!("runner-{}", hex(&Sha256::digest(text.as_bytes())[..16]))
 }

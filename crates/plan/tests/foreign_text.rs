@@ -169,6 +169,7 @@ fn host() -> HostFacts {
         log_driver: LogDriver::Auto,
         link_variables: true,
         naming: gantry_config::Naming::default(),
+        shared_local_cache: false,
         nested_variables: false,
         mask_encoded: true,
     }

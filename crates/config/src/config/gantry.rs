@@ -30,6 +30,8 @@ pub struct GantryConfig {
     pub link_variables: bool,
     /// `naming`: names of cache volumes and of paths below a shared builds directory.
     pub naming: Naming,
+    /// `shared_local_cache`: the volume of the local cache (`cache_dir`) belongs to the project, not to a number of concurrent jobs.
+    pub shared_local_cache: bool,
     /// `nested_variables`: references in what references of variables stand for are expanded, too.
     pub nested_variables: bool,
     /// `mask_encoded`: masked values are masked in base64, URLs, JSON and traces of shells, too.
@@ -52,6 +54,7 @@ impl Default for GantryConfig {
             log_driver: LogDriver::default(),
             link_variables: true,
             naming: Naming::default(),
+            shared_local_cache: false,
             nested_variables: false,
             mask_encoded: true,
             terminal_after_script: false,

@@ -52,13 +52,22 @@ pub(super) static SECTION: Section = Section {
             Kind::Bool,
             "true",
             "share the variables of services with the job as container links did (<ALIAS>_PORT, <ALIAS>_ENV_…); not with a network per job",
-        ),
+        )
+        .at_restart(),
         Key::new(
             "naming",
             Kind::OneOf(&["documented", "compatible"]),
             "documented",
             "names of cache volumes and of paths below a shared builds directory: as the Docker executor's page documents them, or as compatible_version has them, to take over what it left on a host",
-        ),
+        )
+        .at_restart(),
+        Key::new(
+            "shared_local_cache",
+            Kind::Bool,
+            "false",
+            "one volume for the local cache of all jobs of a project, also of those that run at the same time; else one for each of them",
+        )
+        .at_restart(),
         Key::new(
             "nested_variables",
             Kind::Bool,

@@ -158,18 +158,20 @@ fn unpack(project_dir: &Path, file: &Path) -> Result<Extracted, CacheError> {
             )));
         }
     };
-    extract(archive, project_dir, threads()).map_err(|error| no_good(file, &error))
+    let failed = |error| CacheError::failed(format!("cannot open {}: {error}", file.display()));
+    let read = archive.try_clone().map_err(failed)?;
+    extract(read, project_dir, threads()).map_err(|error| no_good(file, &archive, &error))
 }
 
 /// What an archive that was not extracted means.
-fn no_good(file: &Path, error: &ExtractError) -> CacheError {
+fn no_good(file: &Path, archive: &File, error: &ExtractError) -> CacheError {
     let outcome = if error.is_partial() {
         EntryOutcome::Partial
     } else {
         EntryOutcome::Failed
     };
     if error.is_archive_s_fault() {
-        discard(file);
+        discard(file, archive);
     }
     CacheError::new(outcome, error.to_string())
 }
@@ -281,7 +283,9 @@ impl Download<'_> {
         });
         match fetched? {
             false => Ok(None),
-            true => extracted.map(Some).map_err(|error| no_good(file, &error)),
+            true => extracted
+                .map(Some)
+                .map_err(|error| no_good(file, growing.file(), &error)),
         }
     }
 

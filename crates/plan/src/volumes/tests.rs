@@ -32,7 +32,10 @@ fn created(plan: &Plan) -> Vec<(&str, &str, bool)> {
 #[test]
 fn the_reusable_name_is_that_of_the_page() {
     let fixture = Fixture::new();
-    assert_eq!(reusable_name(&fixture.inputs()), Q);
+    assert_eq!(
+        reusable_name(&fixture.inputs(), Some(fixture.numbers.concurrent_project)),
+        Q
+    );
 }
 
 #[rstest]
@@ -54,7 +57,7 @@ fn slots_and_projects_have_reusable_volumes_of_their_own(
     ]
     .into_iter()
     .map(|fixture| fixture.with(|it| it.host.naming = naming))
-    .map(|fixture| reusable_name(&fixture.inputs()))
+    .map(|fixture| reusable_name(&fixture.inputs(), Some(fixture.numbers.concurrent_project)))
     .collect();
     assert_eq!(names.len(), count);
 }
@@ -365,4 +368,76 @@ fn kept_volumes_have_the_documented_names_or_those_of_the_peer(
         })
         .plan();
     assert_eq!(plan.volumes[0].spec.name, format!("{owner}-cache-{BUILDS}"));
+}
+
+const SHARED: &str = "runner-tok-project-7";
+
+/// With `shared_local_cache`: the volume on which local caches lie, and no other.
+#[rstest]
+#[case::usual("/cache", "/builds", &["/cache"], &["/cache"])]
+#[case::others_stay("/cache", "/builds", &["/data", "/cache", "/builds"], &["/cache"])]
+#[case::parent("/srv/ci/cache", "/builds", &["/srv"], &["/srv"])]
+#[case::innermost("/srv/ci/cache", "/builds", &["/srv", "/srv/ci"], &["/srv/ci"])]
+#[case::trailing_slash("/cache", "/builds", &["/cache/"], &["/cache/"])]
+#[case::folder_in_the_cache("/cache", "/builds", &["/cache", "/cache/x"], &["/cache"])]
+#[case::no_volume_there("/cache", "/builds", &["/other"], &[])]
+#[case::on_the_host("/cache", "/builds", &["/srv/cache:/cache"], &[])]
+#[case::with_the_builds("/data/cache", "/data/builds", &["/data"], &[])]
+#[case::beside_the_builds("/data/cache", "/data/builds", &["/data", "/data/builds"], &["/data"])]
+fn one_volume_for_the_local_cache_of_jobs_that_run_at_once(
+    #[case] cache: &str,
+    #[case] builds: &str,
+    #[case] volumes: &[&str],
+    #[case] shared: &[&str],
+    #[values(Naming::Documented, Naming::Compatible)] naming: Naming,
+) {
+    let plan = |setting, number| {
+        Fixture::new()
+            .volumes(volumes)
+            .with(|it| {
+                it.runner.cache_dir = cache.to_owned();
+                it.runner.builds_dir = builds.to_owned();
+                it.host.naming = naming;
+                it.host.shared_local_cache = setting;
+                it.numbers.concurrent_project = number;
+            })
+            .plan()
+    };
+    let same = |setting| {
+        let (one, two) = (plan(setting, 0), plan(setting, 1));
+        let pairs = one.volumes.into_iter().zip(two.volumes);
+        pairs
+            .filter(|(one, two)| one.spec.name == two.spec.name)
+            .map(|(one, _)| one.destination)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(same(true), shared);
+    assert!(same(false).is_empty());
+}
+
+#[rstest]
+#[case::unprotected(false, false, SHARED, "", false)]
+#[case::protected(true, false, SHARED, "-protected", false)]
+#[case::disabled(false, true, R, "", true)]
+fn the_shared_volume_knows_protected_refs_and_goes_with_the_job_where_caches_are_disabled(
+    #[case] protected: bool,
+    #[case] disable_cache: bool,
+    #[case] owner: &str,
+    #[case] end: &str,
+    #[case] temporary: bool,
+) {
+    let plan = Fixture::new()
+        .volumes(&["/cache"])
+        .with(|it| {
+            it.host.shared_local_cache = true;
+            it.payload.git_info.protected = Some(protected);
+        })
+        .docker(|docker| docker.disable_cache = disable_cache)
+        .plan();
+    let volume = &plan.volumes[0];
+    let name = format!("{owner}-cache-{CACHE}{end}");
+    assert_eq!((&volume.spec.name, volume.temporary), (&name, temporary));
+    assert_eq!(binds(&plan)[0], format!("{name}:/cache"));
+    let labels = short_labels(&volume.spec.labels);
+    assert_eq!(labels["reusable"], (!temporary).to_string());
 }

@@ -490,6 +490,7 @@ fn the_gantry_table_is_read() {
         log_driver = "json-file"
         link_variables = false
         naming = "compatible"
+        shared_local_cache = true
         nested_variables = true
         mask_encoded = false
         helper_binary = { arm64 = "/opt/gantry-helper-arm64" }
@@ -502,13 +503,17 @@ fn the_gantry_table_is_read() {
             gantry.state_dir.as_deref(),
             gantry.on_stop,
             gantry.log_driver,
-            (gantry.link_variables, gantry.naming)
+            (
+                gantry.link_variables,
+                gantry.naming,
+                gantry.shared_local_cache
+            )
         ),
         (
             Some(Path::new("/srv/gantry")),
             OnStop::Detach,
             LogDriver::JsonFile,
-            (false, Naming::Compatible)
+            (false, Naming::Compatible, true)
         )
     );
     assert_eq!(

@@ -127,3 +127,71 @@ async fn jobs_at_once_have_volumes_of_their_own() {
     assert_eq!(host.kept_volumes().await.len(), 2);
     host.finish(runner).await;
 }
+
+/// By a setting, the jobs of a project that run at once have one local cache; their builds and other volumes stay apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_at_once_can_share_the_local_cache() {
+    let setting = Config::new().gantry("shared_local_cache = true");
+    let Some(host) = Host::new(&setting).await else {
+        return;
+    };
+    let volumes = format!(
+        "volumes = [\"/cache\", \"/mine\", \"{}:/witness\"]",
+        host.witness().display()
+    );
+    host.configure(&setting.docker(&volumes));
+    let runner = host.start();
+    let cache = serde_json::json!([{"key": "k", "paths": ["vendor/"], "policy": "pull-push"}]);
+    let saves = |name: &str| {
+        let fills = format!(
+            "mkdir -p vendor; rm -f vendor/*; for i in 1 2 3; do echo {name} > vendor/$i; done"
+        );
+        let begun = format!("echo {name} > /mine/name; echo {name} >> /witness/begun");
+        job([
+            fills.as_str(),
+            begun.as_str(),
+            gate("go").as_str(),
+            "echo mine: $(cat /mine/name)",
+        ])
+        .set("/cache", cache.clone())
+    };
+    // While this one runs, another one of the project saves a cache, and a third one finds it.
+    let waits = host.gitlab.enqueue(&saves("long"));
+    host.wait_witness("begun", 1).await;
+    let fills = job(["mkdir vendor; echo gem > vendor/1"]).set("/cache", cache.clone());
+    let first = host.end_of(host.gitlab.enqueue(&fills)).await;
+    assert_eq!(first.state, ServerJobState::Success);
+    let finds = job(["echo found: $(cat vendor/1)"]).set("/cache", cache.clone());
+    let second = host.end_of(host.gitlab.enqueue(&finds)).await;
+    JobLog::of(&second).assert_prints("found: gem");
+    // Two save at once: one of them is the last.
+    let other = host.gitlab.enqueue(&saves("short"));
+    host.wait_witness("begun", 2).await;
+    host.open_gate("go");
+    for (name, id) in [("long", waits), ("short", other)] {
+        let job = host.end_of(id).await;
+        let log = JobLog::of(&job);
+        log.assert_prints(&format!("mine: {name}"));
+        log.assert_says("Created cache");
+    }
+    let looks =
+        job(["echo found: $(cat vendor/* | sort | uniq -c | tr -s ' ')"]).set("/cache", cache);
+    let last = host.end_of(host.gitlab.enqueue(&looks)).await;
+    let log = JobLog::of(&last);
+    assert!(
+        log.prints("found: 3 long") || log.prints("found: 3 short"),
+        "{}",
+        log.text()
+    );
+    let volumes = host.kept_volumes().await;
+    let at = |destination: &str| {
+        let label = "com.gitlab.gitlab-runner.destination";
+        let found = volumes
+            .iter()
+            .filter(|volume| volume["Labels"][label] == destination);
+        found.count()
+    };
+    assert_eq!(at("/cache"), 1, "{volumes:?}");
+    assert!(at("/mine") > 1, "{volumes:?}");
+    host.finish(runner).await;
+}

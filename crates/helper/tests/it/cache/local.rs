@@ -273,20 +273,33 @@ fn untracked_files_are_asked_of_git_in_a_directory_of_any_owner() {
 }
 
 #[test]
-fn what_an_interrupted_job_left_beside_an_archive_is_removed_after_a_day() {
+fn what_a_killed_save_left_beside_an_archive_goes_with_the_next_one_unless_somebody_writes_it() {
     let mut job = Job::new();
     job.write("vendor/a", "x");
     let dir = job.file().parent().unwrap().to_owned();
     fs::create_dir_all(&dir).unwrap();
-    let (old, young) = (dir.join("archive_abc.tmp"), dir.join("archive_def.tmp"));
-    for path in [&old, &young] {
-        fs::write(path, "half").unwrap();
-    }
-    let day = SystemTime::now() - Duration::from_secs(25 * 3600);
-    let file = fs::File::options().write(true).open(&old).unwrap();
-    file.set_modified(day).unwrap();
+    let half = |name: &str, minutes: u64| {
+        let path = dir.join(name);
+        fs::write(&path, "half").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(minutes * 60);
+        file.set_modified(time).unwrap();
+        (path, file)
+    };
+    let (left, _) = half("archive_left.tmp", 20);
+    // A save that takes its time holds its file.
+    let (slow, writer) = half("archive_slow.tmp", 25 * 60);
+    writer.lock().unwrap();
+    // It may be that of a helper that holds nothing.
+    let (young, _) = half("cache_young.tmp", 5);
+    let (other, _) = half("notes.txt", 25 * 60);
     job.save(job.entry());
-    assert!(!old.exists() && young.exists());
+    assert!(!left.exists());
+    assert!(slow.exists() && young.exists() && other.exists());
+    drop(writer);
+    job.write("vendor/a", "y");
+    job.save(job.entry());
+    assert!(!slow.exists());
 }
 
 /// Two jobs with one key on one directory of a host: the last one wins, and nobody ever sees half of an archive.
