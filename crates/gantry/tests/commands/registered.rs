@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use gantry_testkit::{Answer, Endpoint, FakeGitLab, Fault};
+use gantry_testkit::{Answer, Endpoint, FakeGitLab, Fault, Proxy};
 use rstest::rstest;
 
 use crate::harness::Operator;
@@ -33,6 +33,23 @@ async fn runners_are_listed_with_short_tokens() {
     assert_eq!(list[1]["name"], "two");
     assert_eq!(list[1]["token"], "twotwotwo");
     assert_eq!(list[1]["url"], gitlab.url());
+}
+
+#[tokio::test]
+async fn a_server_without_encryption_is_asked_by_its_whole_address_where_there_is_a_proxy() {
+    const NAME: &str = "gitlab.gantry.test:80";
+    let (gitlab, operator) = two().await;
+    let server = gitlab.url().replace("http://", "").parse().unwrap();
+    let anywhere = ([127, 0, 0, 1], 0).into();
+    let proxy = Proxy::start(anywhere, &[(NAME, server)]).await;
+    let text = operator.text();
+    operator.write(&text.replace(&gitlab.url(), "http://gitlab.gantry.test"));
+    let address = format!("http://{}", proxy.addr());
+    let operator = operator.with_environment("HTTP_PROXY", &address);
+    operator.run(&["verify"]).await.succeeded();
+    let asked = proxy.asked();
+    let all = "POST http://gitlab.gantry.test/api/v4/runners/verify HTTP/1.1";
+    assert_eq!(asked, [all, all]);
 }
 
 #[tokio::test]
