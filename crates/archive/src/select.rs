@@ -67,6 +67,7 @@ pub fn select(wanted: &Wanted<'_>) -> Selected {
             .map(|text| exclude(wanted.root, text))
             .collect(),
         seen: BTreeMap::new(),
+        items: Vec::new(),
         walked: BTreeSet::new(),
         dropped: BTreeMap::new(),
         messages: Vec::new(),
@@ -81,6 +82,8 @@ pub fn select(wanted: &Wanted<'_>) -> Selected {
     }
     search.finish()
 }
+
+const NO_ITEM: u32 = u32::MAX;
 
 /// An exclude pattern as it was written, and what it means.
 struct Exclude {
@@ -111,8 +114,11 @@ fn exclude(root: &Path, text: &str) -> Exclude {
 struct Search<'a> {
     root: &'a Path,
     exclude: Vec<Exclude>,
-    /// Everything found, items without their paths: those are here. `None`: not a thing that archives hold.
-    seen: BTreeMap<Box<[u8]>, Option<Item>>,
+    /// Everything found, and where its item is; [`NO_ITEM`]: not a thing that archives hold. Of a million files each byte is a megabyte,
+    /// and a map has a third of its places free: so it holds little.
+    seen: BTreeMap<Box<[u8]>, u32>,
+    /// As they were found, still without their paths.
+    items: Vec<Item>,
     /// Trees that have been gone through.
     walked: BTreeSet<Vec<u8>>,
     /// What is left out, and by which pattern.
@@ -264,7 +270,15 @@ impl Search<'_> {
         } else {
             Item::new(&found)
         };
-        self.seen.insert(path.into(), item);
+        let place = match item {
+            Some(item) => {
+                self.items.push(item);
+                // There is no room for more.
+                (self.items.len() - 1) as u32
+            }
+            None => NO_ITEM,
+        };
+        self.seen.insert(path.into(), place);
         1
     }
 
@@ -295,10 +309,15 @@ impl Search<'_> {
                 self.info(text);
             }
         }
-        let mut items = Vec::with_capacity(self.seen.len());
-        for (path, item) in self.seen {
-            items.extend(item.map(|item| Item { path, ..item }));
+        // Where each item goes, by the order of the paths.
+        let mut places = vec![0; self.items.len()];
+        let mut items = self.items;
+        let sorted = self.seen.into_iter().filter(|(_, item)| *item != NO_ITEM);
+        for (place, (path, item)) in sorted.enumerate() {
+            items[item as usize].path = path;
+            places[item as usize] = place as u32;
         }
+        in_order(&mut items, &mut places);
         Selected {
             items,
             messages: self.messages,
@@ -317,6 +336,17 @@ impl Search<'_> {
             kind: MessageKind::Warning,
             text,
         });
+    }
+}
+
+/// Moves each to its place: `places` are all different. Needs no room.
+fn in_order<T>(items: &mut [T], places: &mut [u32]) {
+    for index in 0..items.len() {
+        while places[index] as usize != index {
+            let place = places[index] as usize;
+            items.swap(index, place);
+            places.swap(index, place);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Zip: names, modes with all bits, owners, and times to the second.
 //!
-//! Written here and not by a library: what is kept of each file until the list at the end is 40 bytes, so that a tree of hundreds of
+//! Written here and not by a library: what is kept of each file until the list at the end is a dozen bytes, so that a tree of hundreds of
 //! thousands of files does not need more memory than its list of items does; and files of one block have their sizes in front of their
 //! data, so that they can be read while they arrive.
 
@@ -32,6 +32,7 @@ const LARGE: u64 = 0xffff_ffff;
 const MANY: u64 = 0xffff;
 
 /// What the list at the end says of an item besides what the item itself knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     /// Of its header.
     offset: u64,
@@ -63,6 +64,62 @@ impl Record {
     }
 }
 
+/// Records in a row, each as short as its numbers are.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    /// Offset of the last one.
+    last: u64,
+}
+
+impl Records {
+    fn push(&mut self, record: &Record) {
+        let flags = u8::from(record.stored) | u8::from(record.described) << 1;
+        self.bytes.push(flags);
+        self.bytes.u32(record.crc);
+        for mut number in [record.offset - self.last, record.packed, record.size] {
+            while number >= 0x80 {
+                self.bytes.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            self.bytes.push(number as u8);
+        }
+        self.last = record.offset;
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Record> {
+        let mut rest = self.bytes.iter().copied();
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let flags = rest.next()?;
+            let mut crc = [0; 4];
+            for byte in &mut crc {
+                *byte = rest.next()?;
+            }
+            let mut number = || {
+                let mut number = 0;
+                for shift in (0..64).step_by(7) {
+                    let byte = rest.next()?;
+                    number |= u64::from(byte & 0x7f) << shift;
+                    if byte < 0x80 {
+                        break;
+                    }
+                }
+                Some(number)
+            };
+            offset += number()?;
+            Some(Record {
+                offset,
+                packed: number()?,
+                size: number()?,
+                crc: u32::from_le_bytes(crc),
+                stored: flags & 1 != 0,
+                described: flags & 2 != 0,
+            })
+        })
+    }
+}
+
 pub(super) fn write(
     root: &Path,
     items: &[Item],
@@ -73,17 +130,17 @@ pub(super) fn write(
 ) -> Result<Packed, PackError> {
     let mut packed = Packed::default();
     let mut out = Out { sink, at: 0 };
-    let mut records = Vec::with_capacity(items.len());
+    let mut records = Records::default();
     blocks::each(root, items, codec, true, threads, |blocks| {
         for item in items {
             let record = file(item, codec, blocks, &mut out, &mut packed)?;
-            records.push(record);
+            records.push(&record);
         }
         Ok(())
     })?;
     let list = out.at;
-    for (item, record) in items.iter().zip(&records) {
-        out.put(&list_entry(item, record, codec))?;
+    for (item, record) in items.iter().zip(records.iter()) {
+        out.put(&list_entry(item, &record, codec))?;
     }
     out.put(&end(items.len() as u64, list, out.at, mark))?;
     Ok(packed)
@@ -383,6 +440,29 @@ mod tests {
             described: true,
         };
         (item, record)
+    }
+
+    #[test]
+    fn records_are_kept_as_they_are() {
+        let (_, large) = large();
+        let small = Record {
+            offset: 0,
+            packed: 127,
+            size: 128,
+            crc: u32::MAX,
+            stored: true,
+            described: false,
+        };
+        let largest = Record {
+            offset: u64::MAX,
+            packed: u64::MAX,
+            size: 0,
+            ..small.clone()
+        };
+        let all = [small, large, largest];
+        let mut records = Records::default();
+        all.iter().for_each(|record| records.push(record));
+        assert_eq!(records.iter().collect::<Vec<_>>(), all);
     }
 
     #[test]
