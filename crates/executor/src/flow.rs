@@ -8,7 +8,7 @@ use crate::{StopReason, explain, record::StageEnd};
 /// What has happened so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flow {
-    /// First failure; it is the job's.
+    /// First failure, or what ended the job by force; it is the job's.
     failure: Option<Cause>,
     /// The job had failed when the first thing of it was kept. What fails while things are kept changes the job's result, not what
     /// else is kept (job-lifecycle §1.3).
@@ -47,6 +47,7 @@ impl Flow {
         limits: &Limits,
         ignore_after_script: bool,
     ) {
+        let mut by_force = false;
         let cause = match end {
             StageEnd::Succeeded => return,
             StageEnd::Failed(cause) => cause.clone(),
@@ -60,10 +61,15 @@ impl Flow {
                 );
                 self.canceled_in_script |=
                     matches!((stage, reason), (Stage::Step(_), StopReason::Canceled));
-                self.over |= !graceful;
+                by_force = !graceful;
+                self.over |= by_force;
                 explain::stopped(*reason, limits)
             }
         };
+        // Whatever failed before: with the peer, what ends a job by force is what the job ended of.
+        if by_force && *stage != Stage::CleanupFileVariables {
+            self.failure = None;
+        }
         match stage {
             // The clean-up has no say in the result.
             Stage::CleanupFileVariables => return,
@@ -223,6 +229,26 @@ mod tests {
         assert_eq!(flow.status(), JobStatus::Success, "as the scripts ended");
         flow.ended(&Stage::UploadArtifactsOnSuccess, &exit(2), &limits(), true);
         assert_eq!(flow.failure(), Some(&Cause::ScriptExit { code: 1 }));
+    }
+
+    #[rstest]
+    #[case::job_timeout(Stage::AfterScript, StopReason::JobTimeout, true)]
+    #[case::abort(Stage::AfterScript, StopReason::Aborted, true)]
+    #[case::interrupt_in_an_upload(Stage::UploadArtifactsOnFailure, StopReason::Interrupted { signal: 15 }, true)]
+    #[case::after_script_timeout(Stage::AfterScript, StopReason::AfterScriptTimeout, false)]
+    #[case::too_late(Stage::CleanupFileVariables, StopReason::JobTimeout, false)]
+    fn what_ends_a_job_by_force_is_its_failure_whatever_failed_before(
+        #[case] stage: Stage,
+        #[case] reason: StopReason,
+        #[case] counts: bool,
+    ) {
+        let mut flow = Flow::default();
+        flow.ended(&step(), &exit(3), &limits(), false);
+        flow.ended(&stage, &stopped(reason), &limits(), false);
+        let script = Cause::ScriptExit { code: 3 };
+        let force = explain::stopped(reason, &limits());
+        let expected = if counts { force } else { script };
+        assert_eq!(flow.failure(), Some(&expected));
     }
 
     #[test]

@@ -319,10 +319,11 @@ fn a_hard_stop_during_after_script_is_the_end_of_the_job(#[case] wish: Wish, #[c
     ending.assert_says("told to end\n");
 }
 
+/// As with the peer: what ends a job by force is what the job ended of.
 #[test]
-fn a_failure_of_the_script_stays_the_cause_when_after_script_is_stopped() {
+fn a_hard_stop_during_after_script_counts_more_than_a_failure_of_the_script() {
     let ending = run(Setup::script(Work::nothing().exits(3)).after_script(until(Wish::Abort)));
-    assert_eq!(*ending.cause(), Cause::ScriptExit { code: 3 });
+    assert_eq!(*ending.cause(), Cause::Aborted);
 }
 
 #[test]

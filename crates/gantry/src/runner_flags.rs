@@ -8,6 +8,32 @@ use gantry_config::{
     flags::{Flag, runner_flags},
     keys::Support,
 };
+use secrecy::SecretString;
+
+/// Which runner of which GitLab, for `register` and `run-single`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdentityArgs {
+    /// URL of GitLab
+    #[arg(short, long, env = "CI_SERVER_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Authentication token of the runner, as GitLab shows it
+    #[arg(
+        short,
+        long,
+        env = "CI_SERVER_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub(crate) token: Option<SecretString>,
+    /// Name of the runner; the host's if not given
+    #[arg(
+        long = "description",
+        visible_alias = "name",
+        env = "RUNNER_NAME",
+        value_name = "NAME"
+    )]
+    pub(crate) name: Option<String>,
+}
 
 /// Values of the flags that were given, by flag.
 #[derive(Clone, Default)]

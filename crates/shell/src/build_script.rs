@@ -115,7 +115,10 @@ impl BuildScript<'_> {
             body.push_str("set -o xtrace\n");
         }
         self.push_directories(&mut body);
-        let skipped_keys = self.push_exports(&mut body);
+        let (exported, skipped_keys) = self.exports();
+        for variable in exported {
+            self.push_export(&mut body, variable);
+        }
         self.push_gitlab_env(&mut body);
         self.push_git_config(&mut body);
         body.push_str("cd ");
@@ -151,26 +154,23 @@ impl BuildScript<'_> {
         body.push_str("); fi\n");
     }
 
-    /// Exports the last entry of each key, in order, and returns the keys that cannot be.
-    fn push_exports(&self, body: &mut String) -> Vec<String> {
+    /// The last entry of each key, in order, and the keys that cannot be exported, each once.
+    pub(crate) fn exports(&self) -> (Vec<&Variable>, Vec<String>) {
         let last: HashMap<&str, usize> = self
             .variables
             .iter()
             .enumerate()
             .map(|(index, variable)| (variable.key.as_str(), index))
             .collect();
-        let mut skipped = Vec::new();
-        for (index, variable) in self.variables.iter().enumerate() {
-            if last.get(variable.key.as_str()) != Some(&index) {
-                continue;
-            }
-            if variable.key_is_identifier() {
-                self.push_export(body, variable);
-            } else {
-                skipped.push(variable.key.clone());
-            }
-        }
-        skipped
+        let (exported, skipped): (Vec<_>, Vec<_>) = self
+            .variables
+            .iter()
+            .enumerate()
+            .filter(|(index, variable)| last.get(variable.key.as_str()) == Some(index))
+            .map(|(_, variable)| variable)
+            .partition(|variable| variable.key_is_identifier());
+        let skipped = skipped.into_iter().map(|variable| variable.key.clone());
+        (exported, skipped.collect())
     }
 
     fn push_export(&self, body: &mut String, variable: &Variable) {

@@ -3,8 +3,6 @@
 //! The script is one script block. PowerShell reads a block from stdin to its end before it runs any of it, so a script that is cut
 //! short runs nothing, as with the other shells.
 
-use std::collections::HashMap;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_job::assemble::GITLAB_ENV_FILE;
@@ -69,7 +67,10 @@ pub(crate) fn render(script: &BuildScript<'_>) -> Rendered {
         line(&mut body, &make);
         body.push_str(CHECK);
     }
-    let skipped_keys = push_variables(&mut body, script);
+    let (exported, skipped_keys) = script.exports();
+    for variable in exported {
+        push_variable(&mut body, script, variable);
+    }
     push_gitlab_env(&mut body, script);
     line(&mut body, &format!("cd {}", quoted(script.project_dir)));
     body.push_str(CHECK);
@@ -83,28 +84,6 @@ pub(crate) fn render(script: &BuildScript<'_>) -> Rendered {
 fn line(body: &mut String, text: &str) {
     body.push_str(text);
     body.push('\n');
-}
-
-/// The last entry of each key; gives the keys that are left out.
-fn push_variables(body: &mut String, script: &BuildScript<'_>) -> Vec<String> {
-    let last: HashMap<&str, usize> = script
-        .variables
-        .iter()
-        .enumerate()
-        .map(|(index, variable)| (variable.key.as_str(), index))
-        .collect();
-    let mut skipped = Vec::new();
-    for (index, variable) in script.variables.iter().enumerate() {
-        if last.get(variable.key.as_str()) != Some(&index) {
-            continue;
-        }
-        if variable.key_is_identifier() {
-            push_variable(body, script, variable);
-        } else {
-            skipped.push(variable.key.clone());
-        }
-    }
-    skipped
 }
 
 fn push_variable(body: &mut String, script: &BuildScript<'_>, variable: &Variable) {

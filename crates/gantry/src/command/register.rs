@@ -13,7 +13,7 @@ use crate::{
     cli::{LoggingArgs, go_bool},
     error::CliError,
     host,
-    runner_flags::RunnerFlags,
+    runner_flags::{IdentityArgs, RunnerFlags},
 };
 
 mod prompt;
@@ -62,26 +62,8 @@ pub(crate) struct RegisterArgs {
         value_name = "TOKEN"
     )]
     registration_token: Option<SecretString>,
-    /// Authentication token of a runner that exists in GitLab
-    #[arg(
-        short,
-        long,
-        env = "CI_SERVER_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    token: Option<SecretString>,
-    /// URL of GitLab
-    #[arg(short, long, env = "CI_SERVER_URL", value_name = "URL")]
-    url: Option<String>,
-    /// Name of the runner; the host's if not given
-    #[arg(
-        long = "description",
-        visible_alias = "name",
-        env = "RUNNER_NAME",
-        value_name = "NAME"
-    )]
-    name: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     #[command(flatten)]
     reserved: ReservedArgs,
     #[command(flatten)]
@@ -223,7 +205,7 @@ async fn register(
     merge_template(file, args, &mut entry)?;
     file.prove_writable()?;
     let prompt = Prompt::new(args.non_interactive);
-    let url = given(args.url.as_deref()).or(entry.text(&["url"]));
+    let url = given(args.identity.url.as_deref()).or(entry.text(&["url"]));
     let url = prompt
         .ask(
             "url",
@@ -312,11 +294,12 @@ async fn identify(
     progress: &mut Progress,
 ) -> Result<(String, i64, NewToken), CliError> {
     let host_name = host::host_name();
-    let name = given(args.name.as_deref())
+    let name = given(args.identity.name.as_deref())
         .or(entry.text(&["name"]))
         .unwrap_or(&host_name)
         .to_owned();
     let token = args
+        .identity
         .token
         .as_ref()
         .filter(|token| !token.expose_secret().trim().is_empty());

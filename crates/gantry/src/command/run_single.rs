@@ -11,7 +11,6 @@ use gantry_config::{
 };
 use gantry_journal::{JournalError, StateFolder};
 use gantry_runner::{About, Exit, Limits, Listeners, Options, ReadConfig};
-use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::{
@@ -23,7 +22,7 @@ use crate::{
     error::CliError,
     host::{self, RealEngines},
     logging,
-    runner_flags::RunnerFlags,
+    runner_flags::{IdentityArgs, RunnerFlags},
 };
 
 /// Processes of the same runner that may run side by side, each with a state folder of its own.
@@ -38,26 +37,8 @@ pub(crate) struct RunSingleArgs {
     /// Name of a runner in the configuration file; its settings count, and no flags
     #[arg(short, long, value_name = "NAME")]
     runner: Option<String>,
-    /// URL of GitLab
-    #[arg(short, long, env = "CI_SERVER_URL", value_name = "URL")]
-    url: Option<String>,
-    /// Authentication token of the runner
-    #[arg(
-        short,
-        long,
-        env = "CI_SERVER_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    token: Option<SecretString>,
-    /// Name of the runner
-    #[arg(
-        long = "description",
-        visible_alias = "name",
-        env = "RUNNER_NAME",
-        value_name = "NAME"
-    )]
-    name: Option<String>,
+    #[command(flatten)]
+    identity: IdentityArgs,
     /// End after so many seconds without a job; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait_timeout: u64,
@@ -102,12 +83,12 @@ fn config(args: &RunSingleArgs) -> Result<Config, CliError> {
     } else {
         let mut entry = args.flags.entry().map_err(|error| fatal(&error))?;
         entry.check().map_err(|error| fatal(&error))?;
-        let name = args.name.clone().unwrap_or_else(host::host_name);
+        let name = args.identity.name.clone().unwrap_or_else(host::host_name);
         entry.set_text(&["name"], &name);
-        if let Some(url) = &args.url {
+        if let Some(url) = &args.identity.url {
             entry.set_text(&["url"], url.trim());
         }
-        if let Some(token) = &args.token {
+        if let Some(token) = &args.identity.token {
             entry.set_token(token);
         }
         for (key, what) in [("url", "URL"), ("token", "Token"), ("executor", "Executor")] {

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{BUSYBOX, Config, Host, JobLog, job};
 
+mod limits;
 mod order;
+mod payloads;
 mod values;
 
 /// Runs these jobs one after the other on a host of this configuration; `None` without an engine.

@@ -316,6 +316,7 @@ enum End {
     Failure,
     Timeout,
     ScriptTimeout,
+    SourcesTimeout,
     Cancel,
     Abort,
     Stop,
@@ -366,7 +367,7 @@ async fn neither_tokens_nor_file_variables_stay_on_a_kept_volume(#[case] end: En
     host.wait_witness("script", 1).await;
     match end {
         End::Success | End::Failure => host.open_gate("go"),
-        End::Timeout | End::ScriptTimeout => {}
+        End::Timeout | End::ScriptTimeout | End::SourcesTimeout => {}
         End::Cancel => host.gitlab.cancel(id),
         End::Abort => host.gitlab.abort(id),
         End::Stop => {
@@ -395,6 +396,86 @@ async fn neither_tokens_nor_file_variables_stay_on_a_kept_volume(#[case] end: En
     if end != End::Abort {
         JobLog::of(&job).assert_prints("/builds/acme/tools/widget.tmp/SETTINGS");
     }
+}
+
+/// The same while the helper is at work, which writes file variables, too, for the scripts around the sources.
+#[rstest]
+#[case::failure(End::Failure)]
+#[case::timeout(End::Timeout)]
+#[case::timeout_of_the_sources(End::SourcesTimeout)]
+#[case::cancel(End::Cancel)]
+#[case::abort(End::Abort)]
+#[case::stop_of_the_runner(End::Stop)]
+#[case::death_of_the_runner(End::Kill)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_secret_stays_of_a_job_that_ends_while_its_sources_are_fetched(#[case] end: End) {
+    let content = "content of the file variable";
+    let code = if end == End::Failure { "false" } else { "true" };
+    let hook = format!(
+        "pre_get_sources_script = \"cat $SETTINGS >> /witness/hook; {}; {code}\"",
+        gate("go")
+    );
+    let mut config = Config::new().runner(&hook);
+    if end == End::SourcesTimeout {
+        config = config.runner("get_sources_timeout = \"8s\"");
+    }
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    host.secret(content);
+    let git = host.git().await;
+    let mut work = on_main(&git, ["cat README"]).file("SETTINGS", &format!("{content}\n"));
+    if end == End::Timeout {
+        work = work.timeout(8);
+    }
+    let id = host.gitlab.enqueue(&work);
+    let mut runner: Runner = host.start();
+    host.wait_witness("hook", 1).await;
+    assert_eq!(host.witnessed("hook"), [content]);
+    match end {
+        End::Success | End::Failure | End::ScriptTimeout => host.open_gate("go"),
+        End::Timeout | End::SourcesTimeout => {}
+        End::Cancel => host.gitlab.cancel(id),
+        End::Abort => host.gitlab.abort(id),
+        End::Stop => {
+            runner.signal(Signal::TERM);
+            assert_eq!(runner.exit_code().await, 0);
+            runner = host.start();
+        }
+        End::Kill => {
+            runner.kill().await;
+            host.open_gate("go");
+            runner = host.start();
+        }
+    }
+    let job = host.end_of(id).await;
+    until("the job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let text = contents_of_kept_volumes(&host).await;
+    host.finish(runner).await;
+    assert!(text.contains("/v/"), "nothing was kept: {text}");
+    assert!(!text.contains("/SETTINGS"), "{text}");
+    host.assert_no_secret("the kept volume", &text);
+    let (reason, says) = match end {
+        End::Failure => (Some("script_failure"), "ERROR: Job failed: exit code 1"),
+        End::Timeout => (
+            Some("job_execution_timeout"),
+            "ERROR: Job failed: execution took longer than 8s seconds",
+        ),
+        End::SourcesTimeout => (
+            Some("job_execution_timeout"),
+            "ERROR: Job failed: get sources timeout: exceeded timeout of 8s",
+        ),
+        End::Cancel => (Some("unknown_failure"), "ERROR: Job failed: canceled"),
+        End::Success | End::Kill => (None, "Job succeeded"),
+        End::ScriptTimeout | End::Abort | End::Stop => return,
+    };
+    assert_eq!(job.failure_reason.as_deref(), reason, "{}", job.log());
+    let log = JobLog::of(&job);
+    log.assert_says(says);
+    assert_eq!(log.prints("three"), end == End::Kill);
 }
 
 /// Arguments of all processes of this machine are looked at over and over while a job runs.

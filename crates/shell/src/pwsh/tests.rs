@@ -1,10 +1,12 @@
-//! There is no PowerShell where these tests run: they compare text with the reference.
+//! There is no PowerShell where these tests run: they compare text with the reference, and have it read by a grammar.
 
 use gantry_job::{FeatureFlags, Variables};
 use rstest::rstest;
 
 use super::*;
 use crate::Shell;
+
+mod grammar;
 
 fn rendered(change: impl FnOnce(&mut BuildScript<'_>)) -> Rendered {
     let variables = Variables::from(vec![

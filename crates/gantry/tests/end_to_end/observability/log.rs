@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use gantry_testkit::{JobBuilder, ServerJobState, ServiceBuilder};
 use rstest::rstest;
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::*;
-use crate::harness::Signal;
+use crate::harness::{BUSYBOX, Host, Signal, job};
 
 /// Output of a start that ends by itself, because its port is taken.
 async fn failed_start(folder: &Path, global: &[&str], variables: &[(&str, &str)]) -> String {
@@ -156,4 +157,51 @@ async fn level_and_form_change_with_the_configuration() {
     })
     .await;
     assert_eq!(runner.count("concurrent=8"), 0);
+}
+
+/// `FF_LOG_IMAGES_CONFIGURED_FOR_JOB` (docker-executor §3.8): what the job names, not what the configuration does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_of_a_job_are_logged_where_a_flag_says_so() {
+    let config = Config::new().more(&format!(
+        "[[runners.docker.services]]\nname = \"{BUSYBOX}\"\nalias = \"of-runner\"\ncommand = [\"sleep\", \"1000\"]\n"
+    ));
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let service = ServiceBuilder::new("gantry.test/bash:1")
+        .alias("of-job")
+        .command(["sleep", "1000"]);
+    let work = job(["true"])
+        .image("$REGISTRY/busybox:1")
+        .service(service)
+        .masked("REGISTRY", "gantry.test")
+        .variable("FF_NETWORK_PER_BUILD", "true");
+    let flag = |work: JobBuilder| work.variable("FF_LOG_IMAGES_CONFIGURED_FOR_JOB", "true");
+    let runner = host.start();
+    for (work, images, services) in [
+        (work.clone(), 0, 0),
+        // The image of the configuration is none of the job's.
+        (flag(job(["true"])), 0, 0),
+        (flag(work), 1, 1),
+    ] {
+        let id = host.gitlab.enqueue(&work);
+        let done = host.end_of(id).await;
+        assert_eq!(done.state, ServerJobState::Success, "{}", done.log());
+        assert_eq!(runner.count("Image configured for job"), images);
+        assert_eq!(runner.count("Service image configured for job"), services);
+    }
+    let log = runner.log().clone();
+    host.finish(runner).await;
+    let text = log.text();
+    let line = |words: &str| {
+        text.lines()
+            .find(|line| line.contains(words))
+            .unwrap()
+            .to_owned()
+    };
+    let image = line("Image configured for job");
+    // Masked values of the job stay out of the log of the runner.
+    assert!(image.contains("image_name=[MASKED]/busybox:1"), "{image}");
+    let service = line("Service image configured for job");
+    assert!(service.contains("image_name=[MASKED]/bash:1"), "{service}");
 }
