@@ -12,7 +12,7 @@ mod runner;
 mod session_server;
 
 pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
-pub use docker::{DockerConfig, PullPolicy};
+pub use docker::{DockerConfig, PullPolicy, ServiceConfig, ServiceLimits};
 pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, Naming, OnStop};
 pub use log::{LogFormat, LogLevel};
 pub use monitoring::{JobQueuingDuration, Period, waited_too_long};

@@ -21,6 +21,7 @@ struct Written<'a> {
     runner: &'a RunnerConfig,
     token: &'a str,
     environment: Vec<(&'a str, &'a str)>,
+    service_environments: Vec<Vec<(&'a str, &'a str)>>,
     cache: CacheSecrets<'a>,
 }
 
@@ -66,6 +67,8 @@ struct Read {
     #[serde(default)]
     environment: Vec<(String, String)>,
     #[serde(default)]
+    service_environments: Vec<Vec<(String, String)>>,
+    #[serde(default)]
     cache: CacheSecrets<'static>,
 }
 
@@ -79,6 +82,12 @@ impl RunnerConfig {
             runner: self,
             token: self.token.expose_secret(),
             environment: self.environment.iter().collect(),
+            service_environments: self
+                .docker
+                .services
+                .iter()
+                .map(|service| service.environment.iter().collect())
+                .collect(),
             cache: CacheSecrets::of(&self.cache),
         };
         Ok(serde_json::to_value(written)?)
@@ -94,6 +103,10 @@ impl RunnerConfig {
         runner.token = read.token;
         read.cache.give_to(&mut runner.cache);
         runner.environment = Environment::from_iter(read.environment);
+        let services = runner.docker.services.iter_mut();
+        for (service, environment) in services.zip(read.service_environments) {
+            service.environment = Environment::from_iter(environment);
+        }
         Ok(runner)
     }
 }

@@ -62,6 +62,24 @@ pub struct HostSpec {
     pub memory: i64,
     /// CPU limit in billionths of a CPU, 0 = none.
     pub nano_cpus: i64,
+    /// Limit of memory and swap in bytes, 0 = engine default.
+    #[serde(default)]
+    pub memory_swap: i64,
+    /// Soft memory limit in bytes, 0 = none.
+    #[serde(default)]
+    pub memory_reservation: i64,
+    /// Relative weight of CPU time, 0 = engine default.
+    #[serde(default)]
+    pub cpu_shares: i64,
+    /// CPUs to run on, such as `0-2`; all if empty.
+    #[serde(default)]
+    pub cpuset_cpus: String,
+    /// Parent cgroup; engine default if empty.
+    #[serde(default)]
+    pub cgroup_parent: String,
+    /// Tmpfs mounts: path → options.
+    #[serde(default)]
+    pub tmpfs: BTreeMap<String, String>,
     /// Size of /dev/shm in bytes, 0 = engine default.
     pub shm_size: i64,
     /// Additional `/etc/hosts` lines `name:ip`.

@@ -8,7 +8,7 @@ use gantry_job::{Cause, FeatureFlag, variable::MAX_ENV_ENTRY_BYTES};
 use gantry_shell::{DETECT_SHELL, pwsh_command};
 
 use crate::{
-    Inputs, PlannedContainer, images, labels,
+    Inputs, PlannedContainer, allow_list, images, labels,
     network::Network,
     replayable_log,
     resolve::{Resolved, configuration},
@@ -84,14 +84,26 @@ pub(crate) fn helper(scope: &Scope<'_>) -> Result<PlannedContainer, Cause> {
 }
 
 impl Scope<'_> {
-    /// HostConfig of services: without the limits of build containers (docker-executor §2.5).
-    pub(crate) fn service_host(&self) -> HostSpec {
+    /// HostConfig of the service with this name: with limits of its own (docker-executor §2.5, §6.7).
+    pub(crate) fn service_host(&self, name: &str) -> HostSpec {
+        let docker = &self.inputs.runner.docker;
+        let limits = &docker.service_limits;
+        let allowed = &docker.allowed_privileged_services;
         HostSpec {
-            privileged: self.inputs.runner.docker.privileged,
+            privileged: docker.services_privileged.unwrap_or(docker.privileged)
+                && (allowed.is_empty() || allow_list::has(allowed, name)),
             init: self
                 .resolved
                 .flags
                 .is_on(FeatureFlag::UseInitWithDockerExecutor),
+            memory: number(limits.memory),
+            memory_swap: number(limits.memory_swap),
+            memory_reservation: number(limits.memory_reservation),
+            nano_cpus: number(limits.nano_cpus),
+            cpu_shares: limits.cpu_shares,
+            cpuset_cpus: limits.cpuset_cpus.clone(),
+            cgroup_parent: limits.cgroup_parent.clone(),
+            tmpfs: docker.services_tmpfs.clone(),
             ..self.host()
         }
     }

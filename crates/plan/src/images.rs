@@ -42,11 +42,11 @@ pub(crate) fn build(inputs: &Inputs<'_>, resolved: &Resolved) -> Result<PlannedI
 /// The image of a service, whose `reference` has its tag.
 pub(crate) fn service(
     inputs: &Inputs<'_>,
-    index: usize,
+    place: &str,
     service: &Image,
     reference: String,
 ) -> Result<PlannedImage, Cause> {
-    check(inputs, &format!("services[{index}] of the job"), &reference)?;
+    check(inputs, place, &reference)?;
     Ok(PlannedImage {
         policies: pull_policies(inputs, &reference, asked(Some(service)))?,
         reference,

@@ -17,6 +17,7 @@
 //! | `build` | puts it together |
 //! | [`render`] | prints a plan without its secrets |
 
+mod allow_list;
 mod artifacts;
 mod build;
 mod cache;

@@ -7,7 +7,7 @@ use gantry_job::{
     assemble::{assemble, flag_sources},
 };
 
-use crate::{Directories, Inputs, Sources, directories, refusal};
+use crate::{Directories, Inputs, Sources, directories, refusal, services};
 
 /// A job with everything that can be known without an engine.
 pub(crate) struct Resolved {
@@ -90,6 +90,7 @@ pub(crate) fn resolve(inputs: &Inputs<'_>) -> Result<Resolved, Cause> {
     input.project_dir.clone_from(&project);
     let mut payload = inputs.payload.clone();
     gantry_job::inputs::interpolate(&mut payload, &flags)?;
+    payload.services.splice(0..0, services::of_runner(runner));
     let mut assembled = assemble(&payload, &input);
     if expand_images(&mut payload, &assembled.expanded) {
         // `CI_JOB_IMAGE` is the expanded name.

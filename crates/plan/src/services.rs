@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use gantry_config::RunnerConfig;
 use gantry_container::{ContainerSpec, Env, ServiceReference};
-use gantry_job::{Cause, Variables, payload::Image};
+use gantry_job::{Cause, Variable, Variables, payload::Image};
 
 use crate::{
-    PlannedContainer, PlannedService, ServiceCheck,
+    PlannedContainer, PlannedService, ServiceCheck, allow_list,
     containers::{self, Scope, given},
     images, labels,
     resolve::configuration,
@@ -14,6 +15,17 @@ use crate::{
 
 pub(crate) fn plan(scope: &Scope<'_>) -> Result<Vec<PlannedService>, Cause> {
     let mut used = BTreeSet::new();
+    let (count, docker) = (
+        scope.resolved.payload.services.len(),
+        &scope.inputs.runner.docker,
+    );
+    if let Some(limit) = docker.services_limit
+        && count as u64 > limit
+    {
+        return Err(configuration(format!(
+            "too many services requested: {count}, only {limit} allowed (services_limit in [runners.docker])"
+        )));
+    }
     let services = scope.resolved.payload.services.iter().enumerate();
     services
         .map(|(index, service)| one(scope, index, service, &mut used))
@@ -29,11 +41,13 @@ fn one(
     let reference = ServiceReference::parse(&service.name);
     let (Some(path), Some(part)) = (&reference.path, reference.container_part()) else {
         return Err(configuration(format!(
-            "invalid service image name: {}",
-            service.name
+            "invalid service image name: {} ({})",
+            service.name,
+            place(scope, index)
         )));
     };
-    let names = Names::of(index, service, &reference, used)?;
+    allowed(scope, index, &service.name)?;
+    let names = Names::of(scope, index, service, &reference, used)?;
     let version = &reference.version;
     let separator = if version.starts_with('@') { "" } else { ":" };
     let mut own = labels::typed(scope.labels, "service");
@@ -47,7 +61,7 @@ fn one(
         env: environment(&scope.resolved.variables, service)?,
         labels: own,
         platform: images::platform(service),
-        host: scope.service_host(),
+        host: scope.service_host(&service.name),
         endpoints: scope.network.endpoints(&names.all),
         ..ContainerSpec::default()
     };
@@ -55,13 +69,56 @@ fn one(
         title: format!("{path}{separator}{version}"),
         container: PlannedContainer {
             name: format!("{}-{part}-{index}", scope.run),
-            image: images::service(scope.inputs, index, service, reference.image)?,
+            image: images::service(scope.inputs, &place(scope, index), service, reference.image)?,
             spec,
         },
         aliases: names.own,
         linked: scope.network.has_links() && scope.inputs.host.link_variables,
         warnings: names.warnings,
     })
+}
+
+/// The services of every job, as a payload would ask for them. They stand before the job's own.
+pub(crate) fn of_runner(runner: &RunnerConfig) -> impl Iterator<Item = Image> + '_ {
+    runner.docker.services.iter().map(|service| Image {
+        name: service.name.clone(),
+        alias: service.alias.clone(),
+        command: service.command.clone(),
+        entrypoint: service.entrypoint.clone(),
+        variables: service
+            .environment
+            .iter()
+            .map(|(key, value)| Variable::new(key, value))
+            .collect(),
+        ..Image::default()
+    })
+}
+
+/// Where a service is asked for, for messages.
+fn place(scope: &Scope<'_>, index: usize) -> String {
+    match index.checked_sub(scope.inputs.runner.docker.services.len()) {
+        None => format!("services[{index}] in [runners.docker]"),
+        Some(index) => format!("services[{index}] of the job"),
+    }
+}
+
+/// Whether the configuration lets a job use a service. Its own services always may be used, whoever asks (docker-executor §3.4).
+fn allowed(scope: &Scope<'_>, index: usize, name: &str) -> Result<(), Cause> {
+    let docker = &scope.inputs.runner.docker;
+    let patterns = &docker.allowed_services;
+    let own = scope.resolved.payload.services.iter();
+    let own = own.take(docker.services.len());
+    if patterns.is_empty()
+        || own.map(|service| &service.name).any(|own| own == name)
+        || allow_list::has(patterns, name)
+    {
+        return Ok(());
+    }
+    Err(configuration(format!(
+        "disallowed image: The {name:?} image ({}) is not present on list of allowed services: {} (allowed_services in [runners.docker])",
+        place(scope, index),
+        patterns.join(", ")
+    )))
 }
 
 /// The container that looks whether the services answer; none where nothing reaches them.
@@ -94,6 +151,7 @@ struct Names {
 
 impl Names {
     fn of(
+        scope: &Scope<'_>,
         index: usize,
         service: &Image,
         reference: &ServiceReference,
@@ -112,7 +170,8 @@ impl Names {
         for alias in reference.aliases().into_iter().chain(given) {
             if alias.contains(':') {
                 return Err(configuration(format!(
-                    "services[{index}] of the job: alias {alias:?} cannot be a host name, it holds a ':'"
+                    "{}: alias {alias:?} cannot be a host name, it holds a ':'",
+                    place(scope, index)
                 )));
             }
             if !names.all.contains(&alias) {

@@ -2,10 +2,13 @@
 //!
 //! A key that is not a field here is still known, checked for its type and named at load: see [`crate::keys`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::Environment;
 
 /// `[runners.docker]`. Empty strings count as unset, as in the peer. Strings are as written: job variables in `image`,
 /// `helper_image` and `volumes` are expanded per job.
@@ -43,6 +46,20 @@ pub struct DockerConfig {
     pub extra_hosts: Vec<String>,
     /// Size of `/dev/shm` in bytes; `None`: the engine's default.
     pub shm_size: Option<u64>,
+    /// Extended privileges for services; `None`: as `privileged`.
+    pub services_privileged: Option<bool>,
+    /// Services that may be privileged, as patterns; none: all.
+    pub allowed_privileged_services: Vec<String>,
+    /// Services that jobs may use, as patterns; none: all. Those of `services` always may.
+    pub allowed_services: Vec<String>,
+    /// Services of every job, before its own.
+    pub services: Vec<ServiceConfig>,
+    /// Greatest number of services of a job, these included; `None`: no limit.
+    pub services_limit: Option<u64>,
+    /// What services may use of the machine.
+    pub service_limits: ServiceLimits,
+    /// Tmpfs mounts of services: path → options.
+    pub services_tmpfs: BTreeMap<String, String>,
     /// How long services may take to become reachable. 30 s where the file says nothing or 0; `None` (negative in the file): no
     /// health check at all.
     pub wait_for_services_timeout: Option<Duration>,
@@ -78,9 +95,53 @@ impl Default for DockerConfig {
             nano_cpus: None,
             extra_hosts: Vec::new(),
             shm_size: None,
+            services_privileged: None,
+            allowed_privileged_services: Vec::new(),
+            allowed_services: Vec::new(),
+            services: Vec::new(),
+            services_limit: None,
+            service_limits: ServiceLimits::default(),
+            services_tmpfs: BTreeMap::new(),
             wait_for_services_timeout: Some(Duration::from_secs(30)),
         }
     }
+}
+
+/// `[[runners.docker.services]]`. Job variables in `name`, `alias` and the values of `environment` are expanded per job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceConfig {
+    /// Image.
+    pub name: String,
+    /// Further names in the network, separated by blanks or commas.
+    pub alias: String,
+    /// Command; empty: the image's own.
+    pub command: Vec<String>,
+    /// Entrypoint; empty: the image's own.
+    pub entrypoint: Vec<String>,
+    /// Variables of its own. Kept apart in a snapshot.
+    #[serde(skip)]
+    pub environment: Environment,
+}
+
+/// `service_memory` and the like. `None` and empty: no limit, and the engine's defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceLimits {
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Memory and swap in bytes.
+    pub memory_swap: Option<u64>,
+    /// Soft limit of memory in bytes.
+    pub memory_reservation: Option<u64>,
+    /// CPUs, in billionths.
+    pub nano_cpus: Option<u64>,
+    /// Relative weight.
+    pub cpu_shares: i64,
+    /// CPUs to run on, such as `0-2`.
+    pub cpuset_cpus: String,
+    /// Parent cgroup.
+    pub cgroup_parent: String,
 }
 
 /// When an image is pulled (docker-executor §3.2).

@@ -38,8 +38,7 @@ pub(super) static SECTION: Section = Section {
         .not_yet("jobs may ask for any"),
         Key::new("allowed_images", Kind::List, "", "images jobs may use")
             .not_yet("jobs may use any image"),
-        Key::new("allowed_services", Kind::List, "", "services jobs may use")
-            .not_yet("jobs may use any service"),
+        Key::new("allowed_services", Kind::List, "", "services jobs may use"),
         Key::new(
             "allowed_privileged_images",
             Kind::List,
@@ -52,8 +51,7 @@ pub(super) static SECTION: Section = Section {
             Kind::List,
             "",
             "services that may be privileged",
-        )
-        .not_yet("privileged goes for all services"),
+        ),
         Key::new(
             "helper_image",
             Kind::Text,
@@ -91,8 +89,7 @@ pub(super) static SECTION: Section = Section {
             "",
             "extended privileges for services; else as privileged",
         )
-        .zero_counts()
-        .not_yet("privileged goes for services too"),
+        .zero_counts(),
         Key::new("cap_add", Kind::List, "", "capabilities to add").not_yet(""),
         Key::new("cap_drop", Kind::List, "", "capabilities to drop")
             .not_yet("containers keep them"),
@@ -130,8 +127,7 @@ pub(super) static SECTION: Section = Section {
             Kind::Texts,
             "",
             "tmpfs mounts of services",
-        )
-        .not_yet(""),
+        ),
         Key::new("sysctls", Kind::Texts, "", "kernel parameters").not_yet(""),
         Key::new("ulimit", Kind::Texts, "", "limits: name to soft[:hard]").not_yet(""),
         Key::new("devices", Kind::List, "", "devices of the host").not_yet(""),
@@ -167,46 +163,40 @@ pub(super) static SECTION: Section = Section {
         ),
         Key::new("memory_swap", Kind::Size, "", "memory and swap limit").not_yet(""),
         Key::new("memory_reservation", Kind::Size, "", "soft memory limit").not_yet(""),
-        Key::new("service_memory", Kind::Size, "", "memory limit of services")
-            .not_yet("services have no limit"),
+        Key::new("service_memory", Kind::Size, "", "memory limit of services"),
         Key::new(
             "service_memory_swap",
             Kind::Size,
             "",
             "memory and swap limit of services",
-        )
-        .not_yet(""),
+        ),
         Key::new(
             "service_memory_reservation",
             Kind::Size,
             "",
             "soft memory limit of services",
-        )
-        .not_yet(""),
+        ),
         Key::new(
             "cpus",
             Kind::Cpus,
             "",
             "CPUs of build and helper, such as 1.5 or 1/3",
         ),
-        Key::new("service_cpus", Kind::Cpus, "", "CPUs of services")
-            .not_yet("services have no limit"),
+        Key::new("service_cpus", Kind::Cpus, "", "CPUs of services"),
         Key::new("cpu_shares", Kind::Int, "0", "relative weight").not_yet(""),
         Key::new(
             "service_cpu_shares",
             Kind::Int,
             "0",
             "relative weight of services",
-        )
-        .not_yet(""),
+        ),
         Key::new("cpuset_cpus", Kind::Text, "", "CPUs to run on").not_yet(""),
         Key::new(
             "service_cpuset_cpus",
             Kind::Text,
             "",
             "CPUs services run on",
-        )
-        .not_yet(""),
+        ),
         Key::new("cpuset_mems", Kind::Text, "", "memory nodes").not_yet(""),
         Key::new("cgroup_parent", Kind::Text, "", "parent cgroup").not_yet(""),
         Key::new(
@@ -214,8 +204,7 @@ pub(super) static SECTION: Section = Section {
             Kind::Text,
             "",
             "parent cgroup of services",
-        )
-        .not_yet(""),
+        ),
         Key::new(
             "service_slot_cgroup_template",
             Kind::Text,
@@ -302,16 +291,14 @@ pub(super) static SECTION: Section = Section {
             Kind::Tables(&SERVICES),
             "",
             "services of every job",
-        )
-        .not_yet("they are not started"),
+        ),
         Key::new(
             "services_limit",
             Kind::Int,
             "-1",
             "greatest number of services of a job; -1: no limit",
         )
-        .zero_counts()
-        .not_yet("there is no limit"),
+        .zero_counts(),
         Key::new(
             "wait_for_services_timeout",
             Kind::Int,
@@ -325,13 +312,11 @@ static SERVICES: Section = Section {
     path: "runners.docker.services",
     what: "one service of every job",
     keys: &[
-        Key::new("name", Kind::Text, "", "image").with("services"),
-        Key::new("alias", Kind::Text, "", "names in the network").with("services"),
-        Key::new("command", Kind::List, "", "command").with("services"),
-        Key::new("entrypoint", Kind::List, "", "entrypoint").with("services"),
-        Key::new("environment", Kind::List, "", "KEY=value variables")
-            .secret()
-            .with("services"),
+        Key::new("name", Kind::Text, "", "image"),
+        Key::new("alias", Kind::Text, "", "names in the network"),
+        Key::new("command", Kind::List, "", "command"),
+        Key::new("entrypoint", Kind::List, "", "entrypoint"),
+        Key::new("environment", Kind::List, "", "KEY=value variables").secret(),
         Key::new("suspend_data_path", Kind::Text, "", "kubernetes only").foreign(),
     ],
 };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::config::{
-    CacheConfig, CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, Skip,
+    CacheConfig, CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, ServiceConfig,
+    ServiceLimits, Skip,
 };
 use crate::duration::GoDuration;
 use crate::expand::expand;
@@ -111,7 +112,7 @@ impl Reader<'_> {
             executor,
             builds_dir: tree.text("builds_dir").unwrap_or(default.builds_dir),
             cache_dir: tree.text("cache_dir").unwrap_or(default.cache_dir),
-            environment: self.environment(findings),
+            environment: environment(self.tree, &self.path, findings),
             shell: tree.text("shell"),
             pre_get_sources_script: tree.string("pre_get_sources_script").to_owned(),
             post_get_sources_script: tree.string("post_get_sources_script").to_owned(),
@@ -139,7 +140,9 @@ impl Reader<'_> {
             ),
             docker: tree
                 .table("docker")
-                .map_or_else(DockerConfig::default, docker),
+                .map_or_else(DockerConfig::default, |table| {
+                    docker(table, &format!("{}.docker", self.path), findings)
+                }),
             skip,
             ..identity
         }
@@ -246,26 +249,6 @@ impl Reader<'_> {
         limit.positive()
     }
 
-    /// Entries without `=` are ignored, as in the peer, but not in silence. Values stay unsaid.
-    fn environment(&self, findings: &mut Findings) -> Environment {
-        let entries =
-            self.tree
-                .list("environment")
-                .iter()
-                .enumerate()
-                .filter_map(|(index, entry)| {
-                    let pair = entry
-                        .split_once('=')
-                        .map(|(key, value)| (key.to_owned(), value.to_owned()));
-                    if pair.is_none() {
-                        let message = format!("item {index} has no '=': ignored");
-                        self.warn(findings, WarningKind::Value, "environment", message);
-                    }
-                    pair
-                });
-        entries.collect()
-    }
-
     fn warn(&self, findings: &mut Findings, kind: WarningKind, key: &str, message: String) {
         findings.warn(
             kind,
@@ -274,6 +257,38 @@ impl Reader<'_> {
             message,
         );
     }
+}
+
+/// Entries without `=` are ignored, as in the peer, but not in silence. Values stay unsaid.
+fn environment(tree: &Tree, path: &str, findings: &mut Findings) -> Environment {
+    let entries = tree.list("environment").iter().enumerate();
+    let pairs = entries.filter_map(|(index, entry)| {
+        let pair = entry
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        if pair.is_none() {
+            findings.warn(
+                WarningKind::Value,
+                tree.at("environment"),
+                format!("{path}.environment"),
+                format!("item {index} has no '=': ignored"),
+            );
+        }
+        pair
+    });
+    pairs.collect()
+}
+
+fn services(tree: &Tree, path: &str, findings: &mut Findings) -> Vec<ServiceConfig> {
+    let tables = tree.tables("services").iter().enumerate();
+    let service = |(index, table): (usize, &Tree)| ServiceConfig {
+        name: table.string("name").to_owned(),
+        alias: table.string("alias").to_owned(),
+        command: table.list("command").to_vec(),
+        entrypoint: table.list("entrypoint").to_vec(),
+        environment: environment(table, &format!("{path}.services[{index}]"), findings),
+    };
+    tables.map(service).collect()
 }
 
 /// What placeholder expansion has to say.
@@ -292,7 +307,7 @@ fn other_executor(executor: &Executor) -> String {
     }
 }
 
-fn docker(tree: &Tree) -> DockerConfig {
+fn docker(tree: &Tree, path: &str, findings: &mut Findings) -> DockerConfig {
     DockerConfig {
         host: tree.text("host"),
         tls_verify: tree.flag("tls_verify"),
@@ -309,6 +324,23 @@ fn docker(tree: &Tree) -> DockerConfig {
         nano_cpus: tree.amount("cpus"),
         extra_hosts: tree.list("extra_hosts").to_vec(),
         shm_size: tree.amount("shm_size"),
+        services_privileged: tree.bool("services_privileged"),
+        allowed_privileged_services: tree.list("allowed_privileged_services").to_vec(),
+        allowed_services: tree.list("allowed_services").to_vec(),
+        services: services(tree, path, findings),
+        services_limit: tree
+            .int("services_limit")
+            .and_then(|limit| u64::try_from(limit).ok()),
+        service_limits: ServiceLimits {
+            memory: tree.amount("service_memory"),
+            memory_swap: tree.amount("service_memory_swap"),
+            memory_reservation: tree.amount("service_memory_reservation"),
+            nano_cpus: tree.amount("service_cpus"),
+            cpu_shares: tree.int("service_cpu_shares").unwrap_or_default(),
+            cpuset_cpus: tree.string("service_cpuset_cpus").to_owned(),
+            cgroup_parent: tree.string("service_cgroup_parent").to_owned(),
+        },
+        services_tmpfs: tree.texts("services_tmpfs"),
         wait_for_services_timeout: match tree.int("wait_for_services_timeout") {
             None | Some(0) => DockerConfig::default().wait_for_services_timeout,
             Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),

@@ -21,6 +21,7 @@ fn runner() -> RunnerConfig {
         memory = "1g"
         pull_policy = ["if-not-present", "never"]
         wait_for_services_timeout = -1
+        services = [{ name = "a" }, { name = "b", environment = ["PASSWORD=hunter4"] }]
         [runners.cache]
         Type = "s3"
         [runners.cache.s3]
@@ -56,6 +57,8 @@ fn an_entry_comes_back_from_the_journal_as_it_was() {
         ("AKIA", "hunter3")
     );
     assert_eq!((s3.dual_stack, s3.path_style), (false, Some(false)));
+    assert_eq!(after.docker, before.docker);
+    assert!(!format!("{after:?}").contains("hunter4"));
     assert_eq!(
         after.environment.iter().collect::<Vec<_>>(),
         [("A", "1"), ("B", "2")]

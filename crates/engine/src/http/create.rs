@@ -57,6 +57,18 @@ struct HostConfig<'a> {
     #[serde(skip_serializing_if = "zero")]
     nano_cpus: i64,
     #[serde(skip_serializing_if = "zero")]
+    memory_swap: i64,
+    #[serde(skip_serializing_if = "zero")]
+    memory_reservation: i64,
+    #[serde(skip_serializing_if = "zero")]
+    cpu_shares: i64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cpuset_cpus: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cgroup_parent: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tmpfs: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "zero")]
     shm_size: i64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     extra_hosts: &'a [String],
@@ -146,6 +158,12 @@ impl<'a> HostConfig<'a> {
             init: host.init,
             memory: host.memory,
             nano_cpus: host.nano_cpus,
+            memory_swap: host.memory_swap,
+            memory_reservation: host.memory_reservation,
+            cpu_shares: host.cpu_shares,
+            cpuset_cpus: &host.cpuset_cpus,
+            cgroup_parent: &host.cgroup_parent,
+            tmpfs: &host.tmpfs,
             shm_size: host.shm_size,
             extra_hosts: &host.extra_hosts,
             log_config: log.map(|log| LogConfig {

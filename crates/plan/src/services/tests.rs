@@ -1,3 +1,4 @@
+use gantry_config::ServiceConfig;
 use gantry_job::Variable;
 use rstest::rstest;
 
@@ -157,10 +158,18 @@ fn services_are_linked_on_the_default_bridge_only(
 }
 
 #[rstest]
-#[case("", "db", "invalid service image name: ")]
-#[case("", "", "invalid service image name: ")]
-#[case("$NOTHING", "db", "invalid service image name: ")]
-#[case("Not an image", "db", "invalid service image name: Not an image")]
+#[case("", "db", "invalid service image name:  (services[0] of the job)")]
+#[case("", "", "invalid service image name:  (services[0] of the job)")]
+#[case(
+    "$NOTHING",
+    "db",
+    "invalid service image name:  (services[0] of the job)"
+)]
+#[case(
+    "Not an image",
+    "db",
+    "invalid service image name: Not an image (services[0] of the job)"
+)]
 #[case(
     "redis",
     "a:b",
@@ -315,4 +324,154 @@ fn services_are_not_looked_at_where_there_are_none_or_none_are_waited_for() {
         .service(image("redis"))
         .docker(|docker| docker.wait_for_services_timeout = None);
     assert!(fixture.plan().service_check.is_none());
+}
+
+/// A runner with one service of its own, `mysql` of a version by variable.
+fn with_a_service_of_the_runner() -> Fixture {
+    Fixture::new().variable("V", "8").docker(|docker| {
+        docker.services.push(ServiceConfig {
+            name: "mysql:$V".to_owned(),
+            alias: "db,$V".to_owned(),
+            command: strings(&["--x"]),
+            entrypoint: strings(&["/e"]),
+            environment: [("VERSION".to_owned(), "is $V".to_owned())]
+                .into_iter()
+                .collect(),
+        });
+    })
+}
+
+// docker-executor §6.1
+#[test]
+fn services_of_the_runner_come_before_those_of_the_job() {
+    let plan = with_a_service_of_the_runner()
+        .service(service("redis", "db"))
+        .plan();
+    let titles: Vec<_> = plan.services.iter().map(|one| one.title.as_str()).collect();
+    assert_eq!(titles, ["mysql:8", "redis:latest"]);
+    let own = &plan.services[0];
+    assert_eq!(own.aliases, ["mysql", "db", "8"]);
+    assert_eq!(own.container.name, format!("{RUN}-mysql-0"));
+    assert_eq!(plan.services[1].container.name, format!("{RUN}-redis-1"));
+    assert_eq!(plan.services[1].warnings.len(), 1);
+    let spec = &own.container.spec;
+    assert_eq!(spec.cmd, Some(strings(&["--x"])));
+    assert_eq!(spec.entrypoint, Some(strings(&["/e"])));
+    assert_eq!(values(&spec.env, "VERSION"), ["is 8"]);
+    assert!(values(&plan.build.spec.env, "VERSION").is_empty());
+}
+
+#[test]
+fn a_service_of_the_runner_that_cannot_be_named_is_told_with_its_place() {
+    let fixture = Fixture::new().docker(|docker| docker.services.push(ServiceConfig::default()));
+    let message = fixture.mistake();
+    assert!(
+        message.contains("invalid service image name:  (services[0] in [runners.docker])"),
+        "{message}"
+    );
+}
+
+// docker-executor §14 row 60
+#[rstest]
+#[case(None, 3, None)]
+#[case(Some(3), 3, None)]
+#[case(Some(1), 2, Some("too many services requested: 2, only 1 allowed"))]
+#[case(Some(0), 1, Some("too many services requested: 1, only 0 allowed"))]
+#[case(Some(0), 0, None)]
+fn there_may_be_so_many_services(
+    #[case] limit: Option<u64>,
+    #[case] count: usize,
+    #[case] refused: Option<&str>,
+) {
+    let fixture = Fixture::new().docker(|docker| docker.services_limit = limit);
+    let fixture = (0..count).fold(fixture, |fixture, _| fixture.service(image("redis")));
+    match refused {
+        None => assert_eq!(fixture.plan().services.len(), count),
+        Some(refused) => assert!(fixture.mistake().starts_with(refused)),
+    }
+}
+
+// docker-executor §14 row 18
+#[rstest]
+#[case("postgres:9.4", true)]
+#[case("postgres:9.5", false)]
+#[case("mysql:8", true)]
+fn a_job_may_use_the_services_that_are_allowed_and_those_of_the_runner(
+    #[case] name: &str,
+    #[case] good: bool,
+) {
+    let fixture = with_a_service_of_the_runner()
+        .docker(|docker| docker.allowed_services = strings(&["postgres:9.4"]))
+        .service(image(name));
+    if good {
+        assert_eq!(fixture.plan().services.len(), 2);
+    } else {
+        let message = fixture.mistake();
+        assert!(
+            message.starts_with(&format!(
+                "disallowed image: The {name:?} image (services[0] of the job) is not present on list of allowed services: postgres:9.4"
+            )),
+            "{message}"
+        );
+    }
+}
+
+// docker-executor §6.7, §14 row 70
+#[rstest]
+#[case::as_all(true, None, &[], "docker:dind", true)]
+#[case::only_services(false, Some(true), &[], "docker:dind", true)]
+#[case::all_but_services(true, Some(false), &[], "docker:dind", false)]
+#[case::allowed(false, Some(true), &["docker:dind-rootless"], "docker:dind-rootless", true)]
+#[case::not_allowed(false, Some(true), &["docker:dind-rootless"], "docker:dind", false)]
+#[case::allowed_as_all(true, None, &["docker:*"], "docker:dind", true)]
+#[case::as_written(true, None, &["docker:*"], "docker.io/library/docker:dind", false)]
+fn services_are_privileged_as_the_runner_says(
+    #[case] all: bool,
+    #[case] services: Option<bool>,
+    #[case] allowed: &[&str],
+    #[case] name: &str,
+    #[case] expected: bool,
+) {
+    let plan = Fixture::new()
+        .docker(|docker| {
+            docker.privileged = all;
+            docker.services_privileged = services;
+            docker.allowed_privileged_services = strings(allowed);
+        })
+        .service(image(name))
+        .plan();
+    assert_eq!(plan.services[0].container.spec.host.privileged, expected);
+    assert_eq!(plan.build.spec.host.privileged, all);
+}
+
+#[test]
+fn services_have_limits_of_their_own() {
+    let plan = Fixture::new()
+        .docker(|docker| {
+            docker.memory = Some(1);
+            docker.service_limits.memory = Some(512);
+            docker.service_limits.memory_swap = Some(1024);
+            docker.service_limits.memory_reservation = Some(128);
+            docker.service_limits.nano_cpus = Some(500);
+            docker.service_limits.cpu_shares = 2;
+            "0-1".clone_into(&mut docker.service_limits.cpuset_cpus);
+            "ci".clone_into(&mut docker.service_limits.cgroup_parent);
+            docker.services_tmpfs = [("/data".to_owned(), "rw".to_owned())].into();
+        })
+        .service(image("redis"))
+        .plan();
+    let host = &plan.services[0].container.spec.host;
+    assert_eq!(
+        (host.memory, host.memory_swap, host.memory_reservation),
+        (512, 1024, 128)
+    );
+    assert_eq!((host.nano_cpus, host.cpu_shares), (500, 2));
+    assert_eq!(
+        (host.cpuset_cpus.as_str(), host.cgroup_parent.as_str()),
+        ("0-1", "ci")
+    );
+    assert_eq!(host.tmpfs["/data"], "rw");
+    let build = &plan.build.spec.host;
+    assert_eq!((build.memory, build.cpu_shares), (1, 0));
+    assert!(build.tmpfs.is_empty());
 }

@@ -6,6 +6,7 @@ use crate::config::{
     PullPolicy, RunnerConfig,
 };
 use crate::load::{Placeholders, parse};
+use crate::{ServiceConfig, ServiceLimits};
 use rstest::rstest;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -318,6 +319,19 @@ fn every_docker_key_of_this_version_is_read() {
         extra_hosts = ["db:10.0.0.1"]
         shm_size = 67108864
         wait_for_services_timeout = 12
+        services_privileged = false
+        allowed_privileged_services = ["docker:*-dind-rootless"]
+        allowed_services = ["postgres:*"]
+        services_limit = 0
+        service_memory = "512m"
+        service_memory_swap = "1g"
+        service_memory_reservation = "128m"
+        service_cpus = "0.5"
+        service_cpu_shares = 512
+        service_cpuset_cpus = "0-1"
+        service_cgroup_parent = "ci"
+        services_tmpfs = { "/var/lib/mysql" = "rw,noexec" }
+        services = [{ name = "mysql:$V", alias = "db", command = ["--x"], entrypoint = ["/e"], environment = ["A=b", "no"] }, { name = "redis" }]
         "#,
     );
     let expected = DockerConfig {
@@ -337,6 +351,33 @@ fn every_docker_key_of_this_version_is_read() {
         extra_hosts: vec!["db:10.0.0.1".to_owned()],
         shm_size: Some(64 << 20),
         wait_for_services_timeout: Some(Duration::from_secs(12)),
+        services_privileged: Some(false),
+        allowed_privileged_services: vec!["docker:*-dind-rootless".to_owned()],
+        allowed_services: vec!["postgres:*".to_owned()],
+        services_limit: Some(0),
+        service_limits: ServiceLimits {
+            memory: Some(512 << 20),
+            memory_swap: Some(1 << 30),
+            memory_reservation: Some(128 << 20),
+            nano_cpus: Some(500_000_000),
+            cpu_shares: 512,
+            cpuset_cpus: "0-1".to_owned(),
+            cgroup_parent: "ci".to_owned(),
+        },
+        services_tmpfs: [("/var/lib/mysql".to_owned(), "rw,noexec".to_owned())].into(),
+        services: vec![
+            ServiceConfig {
+                name: "mysql:$V".to_owned(),
+                alias: "db".to_owned(),
+                command: vec!["--x".to_owned()],
+                entrypoint: vec!["/e".to_owned()],
+                environment: [("A".to_owned(), "b".to_owned())].into_iter().collect(),
+            },
+            ServiceConfig {
+                name: "redis".to_owned(),
+                ..ServiceConfig::default()
+            },
+        ],
     };
     assert_eq!(docker, expected);
 }

@@ -140,10 +140,15 @@ fn unset_values_and_tables_of_other_executors_are_silent(#[case] lines: &str) {
 }
 
 #[rstest]
-#[case("services_limit = 0", "runners[0].docker.services_limit")]
-#[case("services_privileged = false", "runners[0].docker.services_privileged")]
-fn a_zero_that_says_something_is_named(#[case] line: &str, #[case] key: &str) {
-    assert_eq!(places(&loaded(&with_docker(line))), [(key, 7)]);
+#[test]
+fn a_variable_of_a_service_without_a_value_is_named() {
+    let line = "services = [{ name = 'a' }, { name = 'b', environment = ['secret'] }]";
+    let loaded = loaded(&with_docker(line));
+    assert_eq!(
+        places(&loaded),
+        [("runners[0].docker.services[1].environment", 7)]
+    );
+    assert!(!said(&loaded)[0].contains("secret"));
 }
 
 #[test]

@@ -186,3 +186,41 @@ async fn what_services_print_is_in_the_log_if_the_job_asks_for_it(#[case] asked:
         assert!(ticks.len() > 20, "{}", ticks.len());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_of_the_runner_is_started_with_its_limits() {
+    let config = Config::new().docker(&format!(
+        "service_memory = \"64m\"\nservice_memory_swap = \"96m\"\nservice_memory_reservation = \"32m\"\nservice_cpus = \"0.5\"\n\
+         service_cpu_shares = 512\nservice_cpuset_cpus = \"0\"\nservices_tmpfs = {{ \"/scratch\" = \"rw,noexec\" }}\nservices_limit = 1\n\
+         services = [{{ name = \"{BUSYBOX}\", alias = \"$NAME\", command = [\"sh\", \"-c\", \"touch /scratch/x && exec httpd -f -p 8080 -h /etc\"], \
+         environment = [\"HEALTHCHECK_TCP_PORT=8080\", \"GREETING=to $NAME\"] }}]"
+    ));
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    let wait = gate("go");
+    let ask = ask("web", "8080");
+    let work = job([ask.as_str(), "echo begun >> /witness/script", &wait]).variable("NAME", "web");
+    let id = host.gitlab.enqueue(&work);
+    let too_many = work.service(late("0", "8081"));
+    let runner = host.start();
+    host.wait_witness("script", 1).await;
+    let name = host.containers("-0").await.remove(0);
+    let service = host.docker.inspect(&name).await.unwrap();
+    host.open_gate("go");
+    let job = host.end_of(id).await;
+    let refused = host.end_of(host.gitlab.enqueue(&too_many)).await;
+    host.finish(runner).await;
+    assert_eq!(job.state, ServerJobState::Success, "{}", job.log());
+    let limits = &service["HostConfig"];
+    let found = ["Memory", "MemorySwap", "MemoryReservation", "NanoCpus"].map(|key| &limits[key]);
+    let mib = |count: u64| json!(count << 20);
+    assert_eq!(found, [&mib(64), &mib(96), &mib(32), &json!(500_000_000)]);
+    assert_eq!(limits["CpuShares"], 512);
+    assert_eq!(limits["CpusetCpus"], "0");
+    assert_eq!(limits["Tmpfs"], json!({"/scratch": "rw,noexec"}));
+    let env = service["Config"]["Env"].to_string();
+    assert!(env.contains("GREETING=to web"), "{env}");
+    assert_eq!(refused.state, ServerJobState::Failed);
+    JobLog::of(&refused).assert_says("too many services requested: 2, only 1 allowed");
+}
