@@ -2,6 +2,7 @@
 
 use std::{
     io::Read as _,
+    os::unix::ffi::OsStrExt as _,
     path::{Component, Path},
 };
 
@@ -58,6 +59,9 @@ pub(crate) async fn key_hashes(pipeline: &Pipeline, checkout: &Checkout) -> KeyH
                 continue;
             }
             let hash = match key.by {
+                KeyBy::Content if facts::is_pattern(&checkout.root, file) => {
+                    content_of_matching(&checkout.root, file).await
+                }
                 KeyBy::Content => content(&checkout.root.join(file)).await,
                 KeyBy::Commit => facts::last_commit(&checkout.root, file).await,
             };
@@ -72,6 +76,23 @@ pub(crate) async fn key_hashes(pipeline: &Pipeline, checkout: &Checkout) -> KeyH
 fn is_inside(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// Hash of all files that a pattern matches: of their names and contents. None if it matches none that can be read.
+async fn content_of_matching(root: &Path, pattern: &str) -> Option<String> {
+    let mut hasher = Sha256::new();
+    let mut any = false;
+    for file in facts::matching_files(root, pattern).await {
+        if let Some(hash) = content(&root.join(&file)).await {
+            any = true;
+            // Neither part of a line can hold the byte between them.
+            hasher.update(file.as_os_str().as_bytes());
+            hasher.update([0]);
+            hasher.update(hash);
+            hasher.update([0]);
+        }
+    }
+    any.then(|| hex(hasher))
 }
 
 /// Hash of a file; none if there is none that can be read.
@@ -90,10 +111,14 @@ async fn content(path: &Path) -> Option<String> {
                 count => hasher.update(&piece[..count]),
             }
         }
-        let digest = hasher.finalize();
-        Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex(hasher))
     };
     tokio::task::spawn_blocking(hash).await.ok().flatten()
+}
+
+fn hex(hasher: Sha256) -> String {
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -135,5 +160,53 @@ b: {script: x, cache: {key: {files_commits: [a.lock, new.lock]}}}
         folder.write("a.lock", "three");
         let after = key_hashes(&pipeline, &checkout).await;
         assert_ne!(before, after.0[&(KeyBy::Content, "a.lock".to_owned())]);
+    }
+
+    /// The key's hash of one pattern, if anything matches it.
+    async fn hash_of(folder: &Folder, by: KeyBy, pattern: &str) -> Option<String> {
+        let word = match by {
+            KeyBy::Content => "files",
+            KeyBy::Commit => "files_commits",
+        };
+        let file = format!("a: {{script: x, cache: {{key: {{{word}: ['{pattern}']}}}}}}");
+        let pipeline = gantry_pipeline::parse("f", &file).unwrap();
+        let checkout = facts::collect(folder.path(), "f").await.unwrap();
+        let hashes = key_hashes(&pipeline, &checkout).await;
+        hashes.0.get(&(by, pattern.to_owned())).cloned()
+    }
+
+    #[tokio::test]
+    async fn a_pattern_stands_for_all_files_it_matches() {
+        let folder = Folder::repository("shop");
+        for name in ["Gemfile.lock", "a/b/Gemfile.lock", "a/other", "[x].lock"] {
+            folder.write(name, "one");
+        }
+        folder.write(".gitignore", "ignored.lock");
+        folder.write("ignored.lock", "one");
+        folder.commit("first");
+        let first = folder.git(&["rev-parse", "HEAD"]);
+        let by = KeyBy::Content;
+        let deep = hash_of(&folder, by, "**/Gemfile.lock").await;
+        let flat = hash_of(&folder, by, "*.lock").await;
+        assert!(deep.is_some() && flat.is_some() && deep != flat);
+        assert_eq!(hash_of(&folder, by, "*.gone").await, None);
+        // `*` stays within a folder, and what git ignores does not count.
+        folder.write("a/b/Gemfile.lock", "two");
+        folder.write("ignored.lock", "two");
+        assert_ne!(hash_of(&folder, by, "**/Gemfile.lock").await, deep);
+        assert_eq!(hash_of(&folder, by, "*.lock").await, flat);
+        // A new file counts before it is committed, a removed one no more, and so does its name.
+        folder.write("new.lock", "one");
+        assert_ne!(hash_of(&folder, by, "*.lock").await, flat);
+        std::fs::remove_file(folder.path().join("new.lock")).unwrap();
+        assert_eq!(hash_of(&folder, by, "*.lock").await, flat);
+
+        let by = KeyBy::Commit;
+        folder.commit("second");
+        assert_eq!(hash_of(&folder, by, "*.lock").await, Some(first));
+        let second = folder.git(&["rev-parse", "HEAD"]);
+        assert_eq!(hash_of(&folder, by, "**/*.lock").await, Some(second));
+        assert_eq!(hash_of(&folder, by, "*.gone").await, None);
+        assert!(hash_of(&folder, by, "[x].lock").await.is_some());
     }
 }

@@ -124,16 +124,58 @@ pub async fn collect(folder: &Path, config_path: &str) -> Result<Checkout, Facts
 /// The last commit that changed a file; none if there is none.
 pub(crate) async fn last_commit(root: &Path, file: &str) -> Option<String> {
     let git = Git { folder: root };
+    let place = pathspec(root, file);
     let arguments = [
-        "--literal-pathspecs",
         "log",
         "-1",
         "--no-show-signature",
         "--format=%H",
         "--",
-        file,
+        &place,
     ];
     git.line(&arguments).await.ok().flatten()
+}
+
+/// Files of the working tree that a pattern matches, sorted; those that git ignores are not among them.
+pub(crate) async fn matching_files(root: &Path, pattern: &str) -> Vec<PathBuf> {
+    let git = Git { folder: root };
+    let place = pathspec(root, pattern);
+    let arguments = [
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+        "--",
+        &place,
+    ];
+    let Ok(answer) = git.ask(&arguments).await else {
+        return Vec::new();
+    };
+    let names = answer.stdout.split(|byte| *byte == 0);
+    let mut files: Vec<_> = names
+        .filter(|name| !name.is_empty())
+        .map(|name| PathBuf::from(OsString::from_vec(name.to_vec())))
+        .collect();
+    files.sort();
+    // A file in conflict is listed once per side.
+    files.dedup();
+    files
+}
+
+/// Whether a path is a pattern. A file that is called so, such as `[id].js`, is itself.
+pub(crate) fn is_pattern(root: &Path, path: &str) -> bool {
+    path.contains(['*', '?', '[']) && std::fs::symlink_metadata(root.join(path)).is_err()
+}
+
+/// From the root; `*` stays within a folder, and `**` does not. What is no pattern is taken as it is spelled.
+fn pathspec(root: &Path, path: &str) -> String {
+    let magic = if is_pattern(root, path) {
+        "glob"
+    } else {
+        "literal"
+    };
+    format!(":(top,{magic}){path}")
 }
 
 fn project(root: &Path, config_path: &str, user: UserFacts) -> ProjectFacts {

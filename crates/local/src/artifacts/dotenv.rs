@@ -3,8 +3,12 @@
 
 use std::{fs, path::Path};
 
-/// A file that is larger is none of variables.
-const LARGEST: u64 = 1024 * 1024;
+/// What GitLab takes: its `dotenv_size`, unless it is told otherwise.
+const LARGEST: u64 = 5120;
+/// Most variables of a report. GitLab's `dotenv_variables` is 20 unless it is told otherwise, and up to this on GitLab.com.
+const MOST: usize = 150;
+/// Longest name that GitLab keeps.
+const LONGEST_NAME: usize = 255;
 
 /// Variables of all files below a folder, in the order of their paths: later ones win.
 ///
@@ -33,7 +37,7 @@ pub(super) fn read_all(folder: &Path) -> Result<Vec<(String, String)>, String> {
         let size = file.metadata().map_or(0, |file| file.len());
         if size > LARGEST {
             return Err(format!(
-                "dotenv report {name}: {size} bytes are too many (GitLab takes 5120 unless it is told otherwise)"
+                "dotenv report {name}: {size} bytes are too many: GitLab takes {LARGEST} unless it is told otherwise"
             ));
         }
         let bytes = fs::read(&file).map_err(|error| format!("dotenv report {name}: {error}"))?;
@@ -51,7 +55,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    text.split('\n')
+    let variables: Vec<_> = text
+        .split('\n')
         .enumerate()
         .map(|(index, line)| {
             let number = index + 1;
@@ -70,9 +75,22 @@ fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
                     "line {number} has the name {key:?}; letters, digits and _ may be in one"
                 ));
             }
+            if key.len() > LONGEST_NAME {
+                return Err(format!(
+                    "line {number} has a name of {} letters; {LONGEST_NAME} may be in one",
+                    key.len()
+                ));
+            }
             Ok((key.to_owned(), value.to_owned()))
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if variables.len() > MOST {
+        return Err(format!(
+            "{} variables are too many: GitLab takes 20 unless it is told otherwise, and at most {MOST} on GitLab.com",
+            variables.len()
+        ));
+    }
+    Ok(variables)
 }
 
 /// UTF-8, or UTF-16 by its mark.
@@ -135,6 +153,41 @@ mod tests {
     )]
     fn a_line_that_is_none_makes_the_file_invalid(#[case] file: &[u8], #[case] message: &str) {
         assert_eq!(parse(file).unwrap_err(), message);
+    }
+
+    #[rstest]
+    #[case::bytes(b"A=".to_vec(), 5118, None)]
+    #[case::too_many_bytes(b"A=".to_vec(), 5119, Some("dotenv report e: 5121 bytes are too many: GitLab takes 5120 unless it is told otherwise"))]
+    #[case::name(Vec::new(), 255, None)]
+    #[case::long_name(
+        Vec::new(),
+        256,
+        Some("dotenv report e: line 1 has a name of 256 letters; 255 may be in one")
+    )]
+    fn files_are_limited_as_gitlab_limits_them(
+        #[case] mut file: Vec<u8>,
+        #[case] letters: usize,
+        #[case] message: Option<&str>,
+    ) {
+        let is_name = file.is_empty();
+        file.extend(std::iter::repeat_n(b'x', letters));
+        if is_name {
+            file.extend(b"=1");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("e"), file).unwrap();
+        assert_eq!(read_all(folder.path()).err().as_deref(), message);
+    }
+
+    #[test]
+    fn so_many_variables_and_no_more() {
+        let file = |count: usize| {
+            let lines: Vec<String> = (0..count).map(|number| format!("V{number}=x")).collect();
+            lines.join("\n").into_bytes()
+        };
+        assert_eq!(parse(&file(150)).unwrap().len(), 150);
+        let message = "151 variables are too many: GitLab takes 20 unless it is told otherwise, and at most 150 on GitLab.com";
+        assert_eq!(parse(&file(151)).unwrap_err(), message);
     }
 
     proptest! {
