@@ -262,6 +262,8 @@ async fn sources_and_artifacts_go_through_the_proxy_of_the_jobs_environment(
     let (_, gitlab) = host.gitlab.url().split_once("://").expect("a URL");
     let transfers = asked.iter().filter(|line| line.contains(gitlab)).count();
     assert_eq!(transfers, if artifacts_direct { 0 } else { 2 }, "{asked:?}");
+    let tunnels = asked.iter().any(|line| line.starts_with("CONNECT "));
+    assert_eq!(tunnels, tls, "{asked:?}");
     host.finish(runner).await;
 }
 
@@ -295,6 +297,7 @@ async fn caches_go_through_the_proxy_of_the_jobs_environment() {
     let (_, log) = succeeds(&host, &work).await;
     log.assert_prints("gem");
     assert!(!proxy.asked().is_empty());
-    assert!(proxy.asked().iter().all(|line| line.contains(&place)));
+    let whole = format!(" http://{place}/");
+    assert!(proxy.asked().iter().all(|line| line.contains(&whole)));
     host.finish(runner).await;
 }
