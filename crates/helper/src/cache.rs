@@ -17,6 +17,7 @@ use gantry_agent::{EntryOutcome, SignedUrl};
 use ureq::http::Method;
 
 use crate::{
+    files,
     http::{Answer, Client, HttpError, Settings},
     log,
 };
@@ -111,8 +112,7 @@ fn write_metadata(archive: &Path, metadata: &BTreeMap<String, String>) -> io::Re
     file.write_all(serde_json::to_string(&metadata)?.as_bytes())?;
     file.as_file()
         .set_permissions(fs::Permissions::from_mode(0o640))?;
-    file.persist(metadata_path(archive))?;
-    Ok(())
+    put(file, &metadata_path(archive))
 }
 
 /// The directory of an archive, for its owner alone.
@@ -127,6 +127,15 @@ fn make_dir(archive: &Path) -> io::Result<PathBuf> {
         .create(&dir)?;
     remove_stale(&dir);
     Ok(dir)
+}
+
+/// Puts a file in its place. What is there and is no file was put there by no save.
+fn put(file: tempfile::NamedTempFile, place: &Path) -> io::Result<()> {
+    if place.is_dir() {
+        files::remove(place)?;
+    }
+    file.persist(place)?;
+    Ok(())
 }
 
 /// A file that becomes an archive or its metadata when it is whole. Its lock says that somebody writes it, for as long as a process
@@ -171,9 +180,7 @@ fn discard(archive: &Path, useless: &File) {
         return;
     }
     for path in [archive, &metadata_path(archive)] {
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = files::remove(path) {
             log::warning(&format!("cannot remove {}: {error}", path.display()));
         }
     }

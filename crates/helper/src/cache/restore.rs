@@ -158,6 +158,13 @@ fn unpack(project_dir: &Path, file: &Path) -> Result<Extracted, CacheError> {
             )));
         }
     };
+    if file.is_dir() {
+        discard(file, &archive);
+        return Err(CacheError::failed(format!(
+            "{} is a directory, not an archive",
+            file.display()
+        )));
+    }
     let failed = |error| CacheError::failed(format!("cannot open {}: {error}", file.display()));
     let read = archive.try_clone().map_err(failed)?;
     extract(read, project_dir, threads()).map_err(|error| no_good(file, &archive, &error))
@@ -304,8 +311,7 @@ impl Download<'_> {
         if let Err(error) = write_metadata(file, &fresh.metadata) {
             log::warning(&format!("cannot write the metadata of the cache: {error}"));
         }
-        temp.persist(file).map_err(|error| failed(error.error))?;
-        Ok(())
+        super::put(temp, file).map_err(failed)
     }
 
     /// As many tries as are allowed.

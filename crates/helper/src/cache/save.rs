@@ -280,7 +280,7 @@ impl Making<'_> {
             .set_permissions(fs::Permissions::from_mode(0o600))
             .map_err(failed)?;
         temp.as_file().set_modified(began).map_err(failed)?;
-        temp.persist(file).map_err(|error| failed(error.error))?;
+        super::put(temp, file).map_err(failed)?;
         write_metadata(file, &self.entry.metadata).map_err(|error| {
             CacheError::failed(format!(
                 "cannot write the metadata of {}: {error}",

@@ -135,9 +135,13 @@ fn mark(text: &[u8]) -> Option<Mark<'_>> {
     })
 }
 
-/// A line of the runner that says what is wrong (coordinator-api §11).
+/// A line of the runner or its helper that says what is wrong (coordinator-api §11, job-lifecycle §8).
 fn is_problem(line: &[u8]) -> bool {
-    [b"\x1b[0;33mWARNING: ".as_slice(), b"\x1b[31;1mERROR: "]
-        .iter()
-        .any(|start| line.starts_with(start))
+    let starts = [
+        b"\x1b[0;33mWARNING: ".as_slice(),
+        b"\x1b[31;1mERROR: ",
+        // A cache that is damaged or cannot be written fails no job.
+        b"\x1b[31;1mFATAL: ",
+    ];
+    starts.iter().any(|start| line.starts_with(start))
 }

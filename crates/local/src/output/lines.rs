@@ -264,6 +264,10 @@ mod tests {
         &[PREPARE, b"\x1b[0;33mWARNING: odd\x1b[0;m\nmore\n", SCRIPT],
         "job | Preparing\njob | image\njob | WARNING: odd\njob | more\njob | Executing\njob | out\n"
     )]
+    #[case::what_fails_in_the_helper_shows_its_section(
+        &[PREPARE, b"\x1b[31;1mFATAL: not an archive\x1b[0;m \n", SCRIPT],
+        "job | Preparing\njob | image\njob | FATAL: not an archive \njob | Executing\njob | out\n"
+    )]
     #[case::an_error_right_after_it_shows_it(
         &[PREPARE, b"section_end:2:prepare_executor\r\x1b[0K\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
         "job | Preparing\njob | image\njob | ERROR: Job failed\n"

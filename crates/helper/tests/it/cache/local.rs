@@ -132,6 +132,32 @@ fn a_damaged_local_archive_is_a_miss_and_the_next_save_repairs_it() {
 }
 
 #[test]
+fn a_directory_in_place_of_an_archive_is_a_miss_that_a_save_repairs_as_well() {
+    let mut job = Job::new();
+    job.write("vendor/a", "x");
+    let block = |job: &Job| {
+        fs::remove_file(job.file()).ok();
+        fs::create_dir_all(job.file().join("deep")).unwrap();
+    };
+    block(&job);
+    let done = job.restore(vec![job.candidate()]);
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Failed);
+    assert!(done.err().contains("is a directory"), "{}", done.err());
+    let done = job.restore(vec![job.candidate()]);
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Miss);
+    block(&job);
+    fs::create_dir(job.file().with_file_name("metadata.json")).unwrap();
+    let done = job.save(job.entry());
+    assert_eq!(
+        done.entries[0].outcome,
+        EntryOutcome::Done,
+        "{}",
+        done.err()
+    );
+    assert!(job.file().is_file());
+}
+
+#[test]
 fn the_first_key_that_is_found_ends_the_search() {
     let mut job = Job::new();
     job.write("vendor/a", "x");
