@@ -323,6 +323,34 @@ enum End {
     Kill,
 }
 
+/// Ends a job that waits for the gate `go`; gives it back with what it left in the volumes that are kept.
+async fn bring_about(end: End, host: &Host, id: i64, mut runner: Runner) -> (JobRecord, String) {
+    match end {
+        End::Success | End::Failure => host.open_gate("go"),
+        End::Timeout | End::ScriptTimeout | End::SourcesTimeout => {}
+        End::Cancel => host.gitlab.cancel(id),
+        End::Abort => host.gitlab.abort(id),
+        End::Stop => {
+            runner.signal(Signal::TERM);
+            assert_eq!(runner.exit_code().await, 0);
+            runner = host.start();
+        }
+        End::Kill => {
+            runner.kill().await;
+            host.open_gate("go");
+            runner = host.start();
+        }
+    }
+    let job = host.end_of(id).await;
+    until("the job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let text = contents_of_kept_volumes(host).await;
+    host.finish(runner).await;
+    (job, text)
+}
+
 #[rstest]
 #[case::success(End::Success)]
 #[case::failure(End::Failure)]
@@ -363,31 +391,9 @@ async fn neither_tokens_nor_file_variables_stay_on_a_kept_volume(#[case] end: En
         work = work.variable("RUNNER_SCRIPT_TIMEOUT", "10s");
     }
     let id = host.gitlab.enqueue(&work);
-    let mut runner: Runner = host.start();
+    let runner = host.start();
     host.wait_witness("script", 1).await;
-    match end {
-        End::Success | End::Failure => host.open_gate("go"),
-        End::Timeout | End::ScriptTimeout | End::SourcesTimeout => {}
-        End::Cancel => host.gitlab.cancel(id),
-        End::Abort => host.gitlab.abort(id),
-        End::Stop => {
-            runner.signal(Signal::TERM);
-            assert_eq!(runner.exit_code().await, 0);
-            runner = host.start();
-        }
-        End::Kill => {
-            runner.kill().await;
-            host.open_gate("go");
-            runner = host.start();
-        }
-    }
-    let job = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
-    let text = contents_of_kept_volumes(&host).await;
-    host.finish(runner).await;
+    let (job, text) = bring_about(end, &host, id, runner).await;
     assert!(text.contains("README"), "nothing was kept: {text}");
     assert!(!text.contains("/SETTINGS"), "{text}");
     host.assert_no_secret("the kept volume", &text);
@@ -429,32 +435,10 @@ async fn nothing_secret_stays_of_a_job_that_ends_while_its_sources_are_fetched(#
         work = work.timeout(8);
     }
     let id = host.gitlab.enqueue(&work);
-    let mut runner: Runner = host.start();
+    let runner = host.start();
     host.wait_witness("hook", 1).await;
     assert_eq!(host.witnessed("hook"), [content]);
-    match end {
-        End::Success | End::Failure | End::ScriptTimeout => host.open_gate("go"),
-        End::Timeout | End::SourcesTimeout => {}
-        End::Cancel => host.gitlab.cancel(id),
-        End::Abort => host.gitlab.abort(id),
-        End::Stop => {
-            runner.signal(Signal::TERM);
-            assert_eq!(runner.exit_code().await, 0);
-            runner = host.start();
-        }
-        End::Kill => {
-            runner.kill().await;
-            host.open_gate("go");
-            runner = host.start();
-        }
-    }
-    let job = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
-    let text = contents_of_kept_volumes(&host).await;
-    host.finish(runner).await;
+    let (job, text) = bring_about(end, &host, id, runner).await;
     assert!(text.contains("/v/"), "nothing was kept: {text}");
     assert!(!text.contains("/SETTINGS"), "{text}");
     host.assert_no_secret("the kept volume", &text);

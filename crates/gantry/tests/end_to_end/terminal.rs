@@ -4,7 +4,7 @@ mod client;
 
 use std::time::Duration;
 
-use gantry_testkit::{Endpoint, ServerJobState};
+use gantry_testkit::{Endpoint, JobBuilder, ServerJobState};
 use rstest::rstest;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -18,6 +18,15 @@ const BEGUN: &str = "echo x >> /witness/begun";
 
 fn config() -> Config {
     Config::new().more(SERVER)
+}
+
+/// A job that has begun ([`BEGUN`]), the runner it runs on, and where its terminal is to be had.
+async fn begun(host: &Host, work: &JobBuilder) -> (i64, Runner, Session) {
+    let id = host.gitlab.enqueue(work);
+    let runner = host.start();
+    let session = Session::of_job(host, 0).await;
+    host.wait_witness("begun", 1).await;
+    (id, runner, session)
 }
 
 /// Scenario 87 of the reference.
@@ -127,13 +136,12 @@ async fn a_terminal_goes_on_in_after_script() {
     let Some(host) = Host::new(&config()).await else {
         return;
     };
-    let id = host.gitlab.enqueue(
+    let (id, runner, session) = begun(
+        &host,
         &job([BEGUN, &gate("end"), "exit 3"])
             .after_script(["echo x >> /witness/after", &gate("after-end")]),
-    );
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    )
+    .await;
     let mut terminal = session.open().await.unwrap();
     terminal.types("echo o''ne").await;
     terminal.shows("one\r\n").await;
@@ -154,12 +162,8 @@ async fn what_a_terminal_began_is_told_when_its_user_leaves() {
         return;
     };
     let count = "ps -o args | grep -c '[s]leep 7654' >> /witness/left || true";
-    let id = host
-        .gitlab
-        .enqueue(&job([BEGUN, &gate("look"), count, &gate("end")]));
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    let (id, runner, session) =
+        begun(&host, &job([BEGUN, &gate("look"), count, &gate("end")])).await;
     let mut terminal = session.open().await.unwrap();
     terminal.types("sleep 7654 & echo o''k; sleep 7654").await;
     terminal.shows("ok\r\n").await;
@@ -191,15 +195,11 @@ async fn where_it_is_asked_for_a_terminal_keeps_the_container_of_a_failed_job() 
     let Some(host) = Host::new(&config().gantry("terminal_after_script = true")).await else {
         return;
     };
-    let id = host.gitlab.enqueue(&job([
-        "echo evidence > /tmp/here",
-        BEGUN,
-        &gate("end"),
-        "exit 3",
-    ]));
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    let (id, runner, session) = begun(
+        &host,
+        &job(["echo evidence > /tmp/here", BEGUN, &gate("end"), "exit 3"]),
+    )
+    .await;
     let mut terminal = session.open().await.unwrap();
     terminal.types("echo o''ne").await;
     terminal.shows("one\r\n").await;
@@ -228,10 +228,7 @@ async fn a_new_session_timeout_counts_at_once() {
     let Some(host) = Host::new(&keeps(config())).await else {
         return;
     };
-    let id = host.gitlab.enqueue(&job([BEGUN, &gate("end")]));
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    let (id, runner, session) = begun(&host, &job([BEGUN, &gate("end")])).await;
     let mut terminal = session.open().await.unwrap();
     let short = keeps(Config::new()).more(&format!("{SERVER}session_timeout = 1\n"));
     host.configure(&short);
@@ -254,10 +251,7 @@ async fn a_cancel_ends_the_terminal_with_the_script() {
     let Some(host) = Host::new(&config().gantry("terminal_after_script = true")).await else {
         return;
     };
-    let id = host.gitlab.enqueue(&job([BEGUN, "sleep 1000"]));
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    let (id, runner, session) = begun(&host, &job([BEGUN, "sleep 1000"])).await;
     let mut terminal = session.open().await.unwrap();
     terminal.types("echo o''ne").await;
     terminal.shows("one\r\n").await;
@@ -295,12 +289,7 @@ async fn after_a_restart_the_job_goes_on_and_its_terminal_is_gone() {
     let Some(host) = Host::new(&config()).await else {
         return;
     };
-    let id = host
-        .gitlab
-        .enqueue(&job([BEGUN, &gate("end"), "echo the end"]));
-    let runner = host.start();
-    let session = Session::of_job(&host, 0).await;
-    host.wait_witness("begun", 1).await;
+    let (id, runner, session) = begun(&host, &job([BEGUN, &gate("end"), "echo the end"])).await;
     let mut terminal = session.open().await.unwrap();
     terminal.types("echo o''ne").await;
     terminal.shows("one\r\n").await;
