@@ -23,6 +23,13 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
     let mut bytes = 0;
     for found in tar.entries().map_err(|error| damaged(&error))? {
         let mut found = found.map_err(|error| damaged(&error))?;
+        let extended = extended(&mut found).map_err(|error| damaged(&error))?;
+        if extended.is_sparse {
+            return Err(ExtractError::entry(
+                &found.path_bytes(),
+                "is a sparse file in the form of pax, which is not unpacked",
+            ));
+        }
         let header = found.header();
         let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
@@ -43,10 +50,10 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
             path: clean_name(&found.path_bytes(), root)?,
             kind,
             mode: header.mode().ok().map(|mode| mode & 0o7777),
-            mtime: header
-                .mtime()
-                .ok()
-                .and_then(|time| i64::try_from(time).ok()),
+            mtime: extended.mtime.or_else(|| {
+                let time = header.mtime().ok()?;
+                i64::try_from(time).ok()
+            }),
             owner: uid.zip(gid),
             size: found.size(),
             target: found
@@ -97,6 +104,37 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
     })
 }
 
+/// What stands in front of an entry's header and is not looked after by the library.
+#[derive(Default)]
+struct Extended {
+    /// To the second, as in headers. There it may have been rounded, or have had no room.
+    mtime: Option<i64>,
+    /// Its data begins with a list of holes.
+    is_sparse: bool,
+}
+
+fn extended(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Extended> {
+    let mut extended = Extended::default();
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        let key = record.key_bytes();
+        if key == b"mtime" {
+            extended.mtime = record.value().ok().and_then(seconds);
+        } else if key.starts_with(b"GNU.sparse.") {
+            extended.is_sparse = true;
+        }
+    }
+    Ok(extended)
+}
+
+/// Whole seconds of a decimal number, rounded down.
+fn seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    let is_below = text.starts_with('-') && fraction.bytes().any(|digit| digit != b'0');
+    seconds.checked_sub(is_below.into())
+}
+
 /// Whether the stream can be read to its end.
 pub(super) fn is_whole(mut archive: &File) -> bool {
     archive.rewind().is_ok()
@@ -106,4 +144,24 @@ pub(super) fn is_whole(mut archive: &File) -> bool {
 
 fn damaged(error: &io::Error) -> ExtractError {
     ExtractError::Damaged(shown(error.to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("1234567891", Some(1_234_567_891))]
+    #[case("1234567890.999999999", Some(1_234_567_890))]
+    #[case("-1.5", Some(-2))]
+    #[case("-1.0", Some(-1))]
+    #[case("-0.5", Some(-1))]
+    #[case("5000000000.1", Some(5_000_000_000))]
+    #[case("-9223372036854775808.5", None)]
+    #[case("soon", None)]
+    fn times_are_rounded_down_to_the_second(#[case] text: &str, #[case] expected: Option<i64>) {
+        assert_eq!(seconds(text), expected);
+    }
 }

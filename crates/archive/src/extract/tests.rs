@@ -13,6 +13,8 @@ use rstest::rstest;
 
 use super::*;
 
+mod foreign;
+
 /// A project with some files beside which nothing may appear.
 pub(super) struct Place {
     pub(super) dir: tempfile::TempDir,

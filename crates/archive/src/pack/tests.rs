@@ -152,7 +152,7 @@ fn the_bytes_do_not_depend_on_the_number_of_threads(
 }
 
 /// Whether a program is there; says so if it is not.
-fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let found = Command::new(program).arg("--help").output().is_ok();
     if !found {
         writeln!(std::io::stderr(), "skipped: there is no {program} here").unwrap();
