@@ -24,7 +24,7 @@ fn uploads<const N: usize>(script: [&str; N]) -> JobBuilder {
 }
 
 /// A job that wants the artifacts of another.
-fn downloads<const N: usize>(of: &JobRecord, script: [&str; N]) -> JobBuilder {
+pub(crate) fn downloads<const N: usize>(of: &JobRecord, script: [&str; N]) -> JobBuilder {
     job(script).set(
         "/dependencies",
         json!([{
@@ -35,7 +35,7 @@ fn downloads<const N: usize>(of: &JobRecord, script: [&str; N]) -> JobBuilder {
 }
 
 /// The job's end, and that of its objects: only then does the next job get its number, and with it its cache volume.
-async fn end(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
+pub(crate) async fn end(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     let job = host.end_of(host.gitlab.enqueue(work)).await;
     let log = JobLog::of(&job);
     until("the job to be removed", async || {

@@ -11,7 +11,8 @@ use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Config, Docker, Host, JobLog, job, skipped, until};
+use crate::archives::{downloads, end};
+use crate::harness::{Config, Docker, Host, JobLog, job, skipped};
 
 /// An image with git in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -65,27 +66,6 @@ fn builds<const N: usize>(git: &GitHttp, script: [&str; N]) -> JobBuilder {
                 "artifact_type": "archive", "artifact_format": "zip",
             }]),
         )
-}
-
-/// A job that wants the artifacts of another.
-fn uses(of: &JobRecord) -> JobBuilder {
-    job(["cat dist/copy"]).set(
-        "/dependencies",
-        json!([{
-            "id": of.id, "name": "build", "token": of.token,
-            "artifacts_file": {"filename": "dist.zip", "size": 1},
-        }]),
-    )
-}
-
-async fn end(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
-    let job = host.end_of(host.gitlab.enqueue(work)).await;
-    let log = JobLog::of(&job);
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
-    (job, log)
 }
 
 async fn succeeds(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
@@ -143,7 +123,7 @@ async fn sources_and_artifacts_are_exchanged_with_a_server_that_only_a_file_vouc
     log.assert_prints("fetched");
     assert_eq!(first.artifacts.len(), 1);
     host.assert_no_secret("the job's log", &first.log());
-    let (_, log) = succeeds(&host, &uses(&first)).await;
+    let (_, log) = succeeds(&host, &downloads(&first, ["cat dist/copy"])).await;
     log.assert_prints("of widget");
     // Neither the key nor a setting that names it stays with the sources.
     for volume in host.kept_volumes().await {
@@ -248,7 +228,7 @@ async fn sources_and_artifacts_go_through_the_proxy_of_the_jobs_environment(
     let runner = host.start();
     let (first, log) = succeeds(&host, &builds(&git, [])).await;
     log.assert_prints("of widget");
-    let (_, log) = succeeds(&host, &uses(&first)).await;
+    let (_, log) = succeeds(&host, &downloads(&first, ["cat dist/copy"])).await;
     log.assert_prints("of widget");
     let asked = proxy.asked();
     let of_git = |line: &&String| {
