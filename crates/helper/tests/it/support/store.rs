@@ -5,6 +5,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Mutex},
     thread,
 };
@@ -98,10 +99,26 @@ impl Reply {
 
 type Handler = dyn Fn(&Request, usize) -> Reply + Send + Sync;
 
-/// Serves until the test ends.
+/// How a handler panicked.
+type Panic = Box<dyn std::any::Any + Send>;
+
+/// Serves until the test ends. A handler that panics closes its connection, which a client may make up for by trying again: the test
+/// fails when the store is dropped.
 pub(crate) struct Store {
     port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
+    panic: Arc<Mutex<Option<Panic>>>,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let panic = self.panic.lock().unwrap().take();
+        if let Some(panic) = panic
+            && !thread::panicking()
+        {
+            resume_unwind(panic);
+        }
+    }
 }
 
 impl Store {
@@ -113,13 +130,22 @@ impl Store {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (handler, requests): (Arc<Handler>, _) = (Arc::new(handler), Arc::clone(&seen));
+        let panic = Arc::new(Mutex::new(None));
+        let panics = Arc::clone(&panic);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
-                thread::spawn(move || serve(&stream, &*handler, &requests));
+                let panics = Arc::clone(&panics);
+                thread::spawn(move || {
+                    let serve = || serve(&stream, &*handler, &requests);
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(serve)) {
+                        // Before the client sees that the connection is closed.
+                        panics.lock().unwrap().get_or_insert(panic);
+                    }
+                });
             }
         });
-        Self { port, seen }
+        Self { port, seen, panic }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
