@@ -84,6 +84,13 @@ fn fields(answer: &Answer, job: u64, token: &str) -> Vec<(&'static str, String)>
     fields
 }
 
+/// How long a busy server asks to be left alone: `Retry-After` in seconds (coordinator-api §13; a date is left out of account there,
+/// too).
+fn asked_pause(answer: &Answer) -> Option<Duration> {
+    let seconds = answer.header("retry-after")?.trim().parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
 /// A value in a query.
 fn encoded(text: &str) -> String {
     let mut out = String::new();

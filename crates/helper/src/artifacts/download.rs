@@ -7,7 +7,7 @@ use gantry_agent::{Dependency, DownloadArtifactsRequest, EntryOutcome, EntryResu
 use gantry_archive::{Extracted, Growing};
 use ureq::http::Method;
 
-use super::{ArtifactError, address, client, fields};
+use super::{ArtifactError, address, asked_pause, client, fields};
 use crate::{
     http::{Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect},
     log,
@@ -96,6 +96,7 @@ fn download(
             first: address(&request.coordinator, dependency.id),
             part: Part::new(&growing),
             place: &place,
+            pause: None,
         };
         attempts.run()?;
         growing.finish();
@@ -126,6 +127,8 @@ struct Attempts<'a> {
     part: Part<'a>,
     /// Where the archive is written, for messages.
     place: &'a str,
+    /// What the server asked for.
+    pause: Option<Duration>,
 }
 
 impl Attempts<'_> {
@@ -154,7 +157,8 @@ impl Attempts<'_> {
                     ("error", problem),
                 ],
             );
-            thread::sleep(Duration::from_millis(self.request.retry_milliseconds));
+            let usual = Duration::from_millis(self.request.retry_milliseconds);
+            thread::sleep(self.pause.take().unwrap_or(usual));
         }
     }
 
@@ -232,7 +236,12 @@ impl Attempts<'_> {
                         "the rest of the archive is not available".into(),
                     ));
                 }
-                status => return Err(refused(self.dependency, answer, status)),
+                status => {
+                    if matches!(status, 429 | 503) {
+                        self.pause = asked_pause(&answer);
+                    }
+                    return Err(refused(self.dependency, answer, status));
+                }
             }
         }
         Err(Failure::Temporary(format!(

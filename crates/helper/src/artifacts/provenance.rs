@@ -16,7 +16,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::ArtifactError;
-use crate::files;
+use crate::{PEER_VERSION, files, http::shown, log};
+
+/// The one version of the predicate there is.
+const SCHEMA: &str = "v1";
 
 #[derive(Serialize)]
 struct Statement<'a> {
@@ -65,7 +68,7 @@ struct RunDetails<'a> {
 #[derive(Serialize)]
 struct Builder {
     id: String,
-    version: BTreeMap<&'static str, &'static str>,
+    version: BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
@@ -82,12 +85,20 @@ struct Metadata<'a> {
 pub(super) fn add(
     root: &Path,
     name: &str,
+    job: u64,
     wanted: &Provenance,
     items: &mut Vec<Item>,
 ) -> Result<(), ArtifactError> {
+    if !["", SCHEMA].contains(&wanted.schema_version.as_str()) {
+        log::warning(&format!(
+            "SLSA_PROVENANCE_SCHEMA_VERSION: there is no {:?}; the metadata is written as {SCHEMA}",
+            shown(&wanted.schema_version)
+        ));
+    }
     let file = format!("{name}-metadata.json");
     items.retain(|item| item.path() != Path::new(&file));
-    let statement = statement(root, wanted, items)?;
+    let job = job.to_string();
+    let statement = statement(root, &job, wanted, items)?;
     let failed =
         |error: io::Error| ArtifactError::new(format!("generating metadata: {file}: {error}"));
     let text = serde_json::to_vec_pretty(&statement).map_err(|error| failed(error.into()))?;
@@ -127,8 +138,10 @@ fn escaped(name: &str) -> String {
         .collect()
 }
 
+/// Fields and their order are those of the peer's documentation.
 fn statement<'a>(
     root: &Path,
+    job: &'a str,
     wanted: &'a Provenance,
     items: &[Item],
 ) -> Result<Statement<'a>, ArtifactError> {
@@ -150,9 +163,11 @@ fn statement<'a>(
         .iter()
         .map(|name| (&name[..], ""))
         .collect();
-    parameters.insert("source", &wanted.repo_url);
+    let repo_url = &wanted.repo_url[..];
+    let project = repo_url.strip_suffix(".git").unwrap_or(repo_url);
+    parameters.insert("source", project);
     parameters.insert("entryPoint", &wanted.job_name);
-    let home = wanted.repo_url.trim_end_matches(".git");
+    let version = format!("v{PEER_VERSION}");
     Ok(Statement {
         kind: "https://in-toto.io/Statement/v0.1",
         predicate_type: "https://slsa.dev/provenance/v1",
@@ -160,33 +175,42 @@ fn statement<'a>(
         predicate: Predicate {
             build_definition: BuildDefinition {
                 build_type: format!(
-                    "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/{}/PROVENANCE.md",
-                    crate::PEER_VERSION
+                    "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/{version}/PROVENANCE.md"
                 ),
                 external_parameters: parameters,
                 internal_parameters: BTreeMap::from([
+                    ("architecture", architecture()),
                     ("executor", &wanted.executor_name[..]),
-                    ("job", &wanted.job_name),
+                    ("job", job),
                     ("name", &wanted.runner_name),
                 ]),
                 resolved_dependencies: vec![Resource {
-                    uri: &wanted.repo_url,
+                    uri: project,
                     digest: BTreeMap::from([("sha256", &wanted.repo_digest[..])]),
                 }],
             },
             run_details: RunDetails {
                 builder: Builder {
-                    id: format!("{home}/-/runners/{}", wanted.runner_id),
-                    version: BTreeMap::from([("gitlab-runner", crate::PEER_VERSION)]),
+                    id: format!("{project}/-/runners/{}", wanted.runner_id),
+                    version: BTreeMap::from([("gitlab-runner", version)]),
                 },
                 metadata: Metadata {
-                    invocation_id: &wanted.runner_id,
+                    invocation_id: job,
                     started_on: &wanted.started_at,
                     finished_on: &wanted.ended_at,
                 },
             },
         },
     })
+}
+
+/// Of the machine the job ran on, as Go calls it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn sha256(path: &Path) -> io::Result<String> {
@@ -237,47 +261,82 @@ mod tests {
     }
 
     #[test]
-    fn the_statement_names_every_file_and_no_value_of_a_variable() {
+    fn the_statement_is_that_of_the_documentation() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("a"), "x").unwrap();
+        fs::create_dir(dir.path().join("dir")).unwrap();
+        fs::write(dir.path().join("dir/a"), "x").unwrap();
         let wanted = Provenance {
-            runner_id: "7".into(),
+            runner_id: "12".into(),
             repo_url: "https://h/g/p.git".into(),
             repo_digest: "abc".into(),
             job_name: "build".into(),
+            executor_name: "docker".into(),
+            runner_name: "shelf".into(),
+            started_at: "2009-02-13T23:30:00Z".into(),
             ended_at: "2009-02-13T23:31:30Z".into(),
-            parameters: vec!["SECRET".into()],
-            ..Provenance::default()
+            schema_version: "v1".into(),
+            parameters: vec!["SECRET".into(), "CI".into()],
         };
         let mut items = select(&Wanted {
             root: dir.path(),
-            paths: &["a".into()],
+            paths: &["dir".into()],
             exclude: &[],
             untracked: None,
         })
         .items;
-        add(dir.path(), "art*", &wanted, &mut items).unwrap();
-        assert_eq!(items.len(), 2);
-        assert_eq!(items[1].path(), Path::new("art*-metadata.json"));
-        assert_eq!(items[1].mtime, 1_234_567_890);
+        add(dir.path(), "art*", 77, &wanted, &mut items).unwrap();
+        let paths: Vec<_> = items.iter().map(Item::path).collect();
+        assert_eq!(paths, ["art*-metadata.json", "dir", "dir/a"].map(Path::new));
+        assert_eq!(items[0].mtime, 1_234_567_890);
         let text = fs::read_to_string(dir.path().join("art*-metadata.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(json["_type"], "https://in-toto.io/Statement/v0.1");
-        assert_eq!(json["subject"][0]["name"], "a");
+        let version = format!("v{PEER_VERSION}");
         assert_eq!(
-            json["subject"][0]["digest"]["sha256"],
-            "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+            json,
+            serde_json::json!({
+                "_type": "https://in-toto.io/Statement/v0.1",
+                "predicateType": "https://slsa.dev/provenance/v1",
+                "subject": [{
+                    "name": "dir/a",
+                    "digest": {
+                        "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+                    },
+                }],
+                "predicate": {
+                    "buildDefinition": {
+                        "buildType": format!(
+                            "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/{version}/PROVENANCE.md"
+                        ),
+                        "externalParameters": {
+                            "CI": "", "SECRET": "", "entryPoint": "build", "source": "https://h/g/p",
+                        },
+                        "internalParameters": {
+                            "architecture": architecture(), "executor": "docker", "job": "77", "name": "shelf",
+                        },
+                        "resolvedDependencies": [
+                            {"uri": "https://h/g/p", "digest": {"sha256": "abc"}},
+                        ],
+                    },
+                    "runDetails": {
+                        "builder": {
+                            "id": "https://h/g/p/-/runners/12", "version": {"gitlab-runner": version},
+                        },
+                        "metadata": {
+                            "invocationID": "77",
+                            "startedOn": "2009-02-13T23:30:00Z",
+                            "finishedOn": "2009-02-13T23:31:30Z",
+                        },
+                    },
+                },
+            })
         );
-        let parameters = &json["predicate"]["buildDefinition"]["externalParameters"];
-        assert_eq!(parameters["SECRET"], "");
-        assert_eq!(parameters["source"], "https://h/g/p.git");
         // Made again it is the same, and not a subject of itself.
         let before = text;
-        add(dir.path(), "art*", &wanted, &mut items).unwrap();
+        add(dir.path(), "art*", 77, &wanted, &mut items).unwrap();
         assert_eq!(
             fs::read_to_string(dir.path().join("art*-metadata.json")).unwrap(),
             before
         );
-        assert_eq!(items.len(), 2);
+        assert_eq!(items.len(), 3);
     }
 }

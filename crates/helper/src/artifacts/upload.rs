@@ -12,7 +12,7 @@ use gantry_agent::{ArtifactEntry, EntryOutcome, EntryResult, UploadArtifactsRequ
 use gantry_archive::{Format, Item, Level, PackError, Packed, pack, threads};
 use ureq::http::Method;
 
-use super::{ArtifactError, address, client, encoded, fields, provenance};
+use super::{ArtifactError, address, asked_pause, client, encoded, fields, provenance};
 use crate::{
     cache::save::level,
     expansion::expand,
@@ -123,7 +123,13 @@ fn upload(
     }
     let name = name(&entry.name);
     if let (Some(wanted), "zip") = (&request.provenance, &entry.format[..]) {
-        provenance::add(&request.project_dir, &name, wanted, &mut items)?;
+        provenance::add(
+            &request.project_dir,
+            &name,
+            request.job_id,
+            wanted,
+            &mut items,
+        )?;
     }
     let job = Job {
         root: &request.project_dir,
@@ -166,8 +172,8 @@ pub(super) struct Job<'a> {
 enum Failure {
     /// Another try is of no use.
     Final(String),
-    /// The server is busy.
-    Busy,
+    /// The server is busy, and may say for how long.
+    Busy(String, Option<Duration>),
     Temporary(String),
 }
 
@@ -196,7 +202,7 @@ fn send(
     loop {
         let attempt = attempt(request, entry, client, job, &url, ask_first);
         tries += 1;
-        let (most, problem) = match attempt {
+        let (most, problem, wait) = match attempt {
             Ok(Reply::Sent(sent)) => return Ok(sent),
             Ok(Reply::Moved(to)) => {
                 redirects += 1;
@@ -210,10 +216,10 @@ fn send(
                 continue;
             }
             Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
-            Err(Failure::Busy) => (BUSY_TRIES, "service unavailable".to_owned()),
+            Err(Failure::Busy(text, wait)) => (BUSY_TRIES, text, wait),
             Err(Failure::Temporary(text)) => {
                 ask_first = true;
-                (TRIES, text)
+                (TRIES, text, None)
             }
         };
         if tries >= most {
@@ -224,7 +230,7 @@ fn send(
             "Retrying...",
             &[("context", "artifacts-uploader".into()), ("error", problem)],
         );
-        thread::sleep(pause);
+        thread::sleep(wait.unwrap_or(pause));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -380,17 +386,26 @@ fn reply(
         }
         503 => {
             line(log::Level::Error, "503 Service Unavailable", &answer);
-            Err(Failure::Busy)
+            Err(Failure::Busy(
+                "service unavailable".into(),
+                asked_pause(&answer),
+            ))
         }
-        _ => {
+        status => {
             let text = answer.status_text();
             line(log::Level::Warning, &text, &answer);
+            let pause = asked_pause(&answer);
             let message = answer.message();
-            Err(Failure::Temporary(if message.is_empty() {
+            let problem = if message.is_empty() {
                 format!("received: {text}")
             } else {
                 format!("received: {text} ({message})")
-            }))
+            };
+            Err(if status == 429 {
+                Failure::Busy(problem, pause)
+            } else {
+                Failure::Temporary(problem)
+            })
         }
     }
 }
