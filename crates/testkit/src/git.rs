@@ -18,10 +18,12 @@ use crate::http::{Body, Handler, Hangup, Server, empty, full, server_tls, set_he
 use crate::{Identity, TestCa};
 
 mod backend;
+mod lfs;
 mod repository;
 #[cfg(test)]
 mod tests;
 
+pub use lfs::{LfsServer, pointer as lfs_pointer};
 pub use repository::{Repository, RepositoryBuilder};
 
 /// A git server. Runs until its last handle is dropped; its repositories go with it.
@@ -47,6 +49,8 @@ struct Log {
     /// Job tokens start with `glcbt-`; with a token here only that one is taken.
     only_token: Option<String>,
     failing: Option<(u32, u16)>,
+    /// Address and port of the LFS server.
+    lfs: Option<(String, u16)>,
 }
 
 /// One request to the git server.
@@ -145,6 +149,11 @@ impl GitHttp {
         self.log().failing = Some((times, status));
     }
 
+    /// LFS files of all projects are asked for at this server, which has to live as long.
+    pub fn lfs_at(&self, server: &LfsServer) {
+        self.log().lfs = Some((server.authority(), server.port()));
+    }
+
     /// All requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<GitRequest> {
@@ -192,6 +201,23 @@ impl State {
     }
 }
 
+impl State {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        let lfs = self.log().lfs.clone();
+        if let Some((authority, port)) = lfs
+            && request.uri().path().contains(lfs::PLACE)
+        {
+            return lfs::forward(&authority, port, request).await;
+        }
+        let answer = backend::answer(self.root.path(), request).await;
+        Ok(answer.unwrap_or_else(|error| {
+            let mut response = empty(500);
+            *response.body_mut() = full(error.to_string());
+            response
+        }))
+    }
+}
+
 impl Handler for State {
     async fn handle(
         self: Arc<Self>,
@@ -212,14 +238,7 @@ impl Handler for State {
                 }
                 response
             }
-            None => match backend::answer(self.root.path(), request).await {
-                Ok(response) => response,
-                Err(error) => {
-                    let mut response = empty(500);
-                    *response.body_mut() = full(error.to_string());
-                    response
-                }
-            },
+            None => self.answer(request).await?,
         };
         let status = response.status().as_u16();
         self.log().requests.push(GitRequest {

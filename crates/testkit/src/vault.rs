@@ -1,5 +1,5 @@
 //! A stand-in for HashiCorp Vault and OpenBao: the JSON web token login and the key-value engines, as their public API documents
-//! them. It is none of the real ones: tests against those are told where one is by `GANTRY_TEST_VAULT`.
+//! them, with what a real one does not do on demand: refuse, hang, redirect. For a real one see [`OpenBao`](crate::OpenBao).
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

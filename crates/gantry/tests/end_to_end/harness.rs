@@ -3,6 +3,7 @@
 mod docker;
 mod host;
 mod job_log;
+mod processes;
 mod runner;
 mod tap;
 
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep};
 pub(crate) use docker::Docker;
 pub(crate) use host::{Config, Host, gate};
 pub(crate) use job_log::{JobLog, plain};
+pub(crate) use processes::Processes;
 pub(crate) use runner::{Runner, Signal};
 pub(crate) use tap::Tap;
 

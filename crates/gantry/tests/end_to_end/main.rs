@@ -12,6 +12,7 @@ mod containers;
 mod durability;
 mod engine;
 mod harness;
+mod lfs;
 mod observability;
 mod protocol;
 mod remote_caches;

@@ -1,4 +1,6 @@
-//! External secrets (job-lifecycle §7 and §10, 82 to 85), from a stand-in for Vault.
+//! External secrets (job-lifecycle §7 and §10, 82 to 85), from a stand-in for Vault that does wrong on demand, and from a real server.
+
+mod openbao;
 
 use std::path::Path;
 

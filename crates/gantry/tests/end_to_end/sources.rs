@@ -1,13 +1,12 @@
 //! Sources by git, and what of them and of file variables stays behind (job-lifecycle §4, §2.5).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{BUSYBOX, Config, Host, JobLog, Runner, Signal, gate, job, skipped, until};
+use crate::harness::{
+    BUSYBOX, Config, Host, JobLog, Processes, Runner, Signal, gate, job, skipped, until,
+};
 
 /// An image with git in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -477,25 +476,7 @@ async fn no_secret_is_ever_an_argument_of_a_process_or_an_environment_of_the_hel
         .git(&repository.build(), "main")
         .masked("PASSWORD", secret)
         .file("SETTINGS", secret);
-    let over = Arc::new(AtomicBool::new(false));
-    let watcher = {
-        let over = Arc::clone(&over);
-        std::thread::spawn(move || {
-            let mut seen = std::collections::HashSet::new();
-            while !over.load(Ordering::Relaxed) {
-                let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-                for process in processes {
-                    if let Ok(line) = std::fs::read(process.path().join("cmdline"))
-                        && !line.is_empty()
-                    {
-                        seen.insert(line);
-                    }
-                }
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            seen
-        })
-    };
+    let processes = Processes::watch();
     let id = host.gitlab.enqueue(&work);
     let runner = host.start();
     host.wait_witness("script", 1).await;
@@ -506,13 +487,7 @@ async fn no_secret_is_ever_an_argument_of_a_process_or_an_environment_of_the_hel
     host.open_gate("go");
     host.end_of(id).await;
     host.finish(runner).await;
-    over.store(true, Ordering::Relaxed);
-    let seen = watcher.join().expect("a thread");
-    let text: Vec<_> = seen
-        .iter()
-        .map(|line| String::from_utf8_lossy(line).replace('\0', " "))
-        .collect();
-    let text = text.join("\n");
+    let text = processes.seen();
     assert!(text.contains("gantry-helper"), "nothing was seen:\n{text}");
     host.assert_no_secret("a process", &text);
 }

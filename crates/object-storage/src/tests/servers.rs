@@ -1,10 +1,11 @@
-//! Against servers: an S3 server in this process that checks every signature, and foreign programs where the environment names them
-//! (CONTRIBUTING.md, "Tests"); without them those tests say `skipped`.
+//! Against servers: an S3 server in this process that checks every signature, and other people's (`./dev servers` gets them);
+//! without them those tests say `skipped`.
 
 use std::{sync::Arc, time::Duration};
 
 use gantry_config::{AzureCacheConfig, CacheConfig, S3CacheConfig};
 use gantry_testkit::s3::{ACCESS_KEY, ROLE, S3Server, SECRET_KEY};
+use gantry_testkit::{Azurite, ForeignServer};
 use object_store::{CredentialProvider as _, StaticCredentialProvider, aws::AwsCredential};
 use rstest::rstest;
 use url::Url;
@@ -20,12 +21,9 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 const OBJECT: &str = "ci/runner/abc/project/7/gems main~1/naïve";
 
-fn named(variable: &str) -> Option<String> {
-    let found = std::env::var(variable).ok().filter(|text| !text.is_empty());
-    if found.is_none() {
-        eprintln!("skipped: {variable} names no server");
-    }
-    found
+/// A server, unless it cannot be had here.
+fn had<T>(started: Result<T, String>) -> Option<T> {
+    started.inspect_err(|why| eprintln!("skipped: {why}")).ok()
 }
 
 async fn send(method: &str, request: &SignedRequest, body: Option<&'static str>) -> (u16, String) {
@@ -226,16 +224,14 @@ async fn a_role_that_is_refused_is_told(
 
 #[tokio::test]
 async fn an_azure_server_takes_the_requests() {
-    let Some(endpoint) = named("GANTRY_TEST_AZURE") else {
+    let Some(azurite) = had(Azurite::start(None).await) else {
         return;
     };
-    // The account that every emulator knows.
-    let key =
-        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    let endpoint = format!("http://127.0.0.1:{}/{}", azurite.port(), Azurite::ACCOUNT);
     let config = AzureCacheConfig {
-        account_name: "devstoreaccount1".to_owned(),
-        account_key: key.into(),
-        container_name: "caches".to_owned(),
+        account_name: Azurite::ACCOUNT.to_owned(),
+        account_key: Azurite::KEY.into(),
+        container_name: Azurite::CONTAINER.to_owned(),
         ..AzureCacheConfig::default()
     };
     let storage = storage_at(&config, endpoint, &client()).unwrap();
@@ -244,9 +240,13 @@ async fn an_azure_server_takes_the_requests() {
 
 #[tokio::test]
 async fn a_role_is_assumed_once_and_kept() {
-    let Some(endpoint) = named("GANTRY_TEST_STS") else {
+    let started = ForeignServer::start("GANTRY_TEST_MOTO", 1, |command, _, ports| {
+        command.args(["-H", "127.0.0.1", "-p", &ports[0].to_string()]);
+    });
+    let Some(moto) = had(started.await) else {
         return;
     };
+    let endpoint = format!("http://127.0.0.1:{}", moto.port());
     let sts = Sts {
         role: "arn:aws:iam::123456789012:role/cache".to_owned(),
         region: "us-east-1".to_owned(),
