@@ -19,6 +19,7 @@ use gantry_agent::{
     UploadArtifactsRequest,
 };
 
+pub(crate) use self::flags::boolean;
 use self::{
     flags::Flags,
     spec::{NAMES, spec},

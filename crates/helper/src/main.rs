@@ -131,10 +131,15 @@ fn main() -> ExitCode {
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
     let mut args = args;
-    let Some(name) = args.next() else {
-        return Err("a command is missing".into());
+    let name = loop {
+        let Some(word) = args.next() else {
+            return Err("a command is missing".into());
+        };
+        let word = word.to_string_lossy().into_owned();
+        if !is_global_option(&word, &mut args)? {
+            break word;
+        }
     };
-    let name = name.to_string_lossy().into_owned();
     let command = match name.as_str() {
         "agent" => {
             let mut keep_umask = false;
@@ -186,7 +191,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             name: name.clone(),
             args: args.by_ref().collect(),
         },
-        "--version" | "-V" => Command::Version,
+        "--version" | "-version" | "-v" | "-V" => Command::Version,
         "--help" | "-h" | "help" => Command::Help,
         _ => return Err(format!("unknown command `{name}`")),
     };
@@ -196,6 +201,30 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             "{name}: unexpected argument `{}`",
             extra.to_string_lossy()
         )),
+    }
+}
+
+/// Whether a word before the command is an option that the peer's helper takes there (cli §1); its value is taken, too. They change
+/// how much is told and in which form, which is always the same here.
+fn is_global_option(word: &str, rest: &mut impl Iterator<Item = OsString>) -> Result<bool, String> {
+    let Some(body) = word.strip_prefix('-') else {
+        return Ok(false);
+    };
+    let body = body.strip_prefix('-').unwrap_or(body);
+    let (name, value) = match body.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (body, None),
+    };
+    match name {
+        "debug" if value.is_none_or(|value| commands::boolean(value).is_some()) => Ok(true),
+        "debug" => Err(format!("{word}: --debug is true or false")),
+        "log-level" | "l" | "log-format" | "cpuprofile" => {
+            if value.is_none() && rest.next().is_none() {
+                return Err(format!("{word} needs a value"));
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 
@@ -295,11 +324,37 @@ mod tests {
         assert_eq!(parsed(&["connect"]), Ok(Command::Connect { sockets }));
     }
 
+    // cli §1
+    #[test]
+    fn options_of_the_peer_may_stand_before_the_command() {
+        let plain = parsed(&["cache-init", "--debug"]);
+        assert!(plain.is_ok());
+        for before in [
+            &["--debug"][..],
+            &["-debug=true"],
+            &["--log-level", "debug"],
+            &["-l", "info", "--log-format=json"],
+            &["--cpuprofile", "agent"],
+        ] {
+            let args = [before, &["cache-init", "--debug"]].concat();
+            assert_eq!(parsed(&args), plain, "{args:?}");
+        }
+        for version in ["--version", "-v"] {
+            assert_eq!(parsed(&["--debug", version]), Ok(Command::Version));
+        }
+    }
+
     #[test]
     fn usage_errors_name_what_is_wrong() {
         for (args, text) in [
             (&[][..], "a command is missing"),
             (&["serve"], "unknown command `serve`"),
+            (&["--debug"], "a command is missing"),
+            (&["--log-level"], "--log-level needs a value"),
+            (
+                &["--debug=2x", "agent"],
+                "--debug=2x: --debug is true or false",
+            ),
             (&["agent", "x"], "agent: unexpected argument `x`"),
             (&["agent", "--socket"], "agent: --socket needs a path"),
             (&["connect", "--socket="], "connect: --socket needs a path"),

@@ -70,6 +70,12 @@ impl Flags {
                     Failed::from(format!("{command}: flag needs an argument: -{name}"))
                 })??,
             };
+            if kind == Kind::Bool && boolean(&value).is_none() {
+                return Err(format!(
+                    "{command}: invalid boolean value {value:?} for -{name}: true or false is needed"
+                )
+                .into());
+            }
             let values = flags.given.entry(name).or_default();
             if kind != Kind::List {
                 values.clear();
@@ -94,7 +100,7 @@ impl Flags {
 
     pub(super) fn on(&self, name: &str) -> bool {
         self.value(name)
-            .is_some_and(|value| matches!(&value.to_ascii_lowercase()[..], "true" | "1" | "t"))
+            .is_some_and(|value| boolean(&value) == Some(true))
     }
 
     /// A number that is not negative.
@@ -124,6 +130,26 @@ impl Flags {
     }
 }
 
+/// Units of durations in seconds; those that begin like another one come first.
+const UNITS: [(&str, f64); 7] = [
+    ("ms", 1e-3),
+    ("us", 1e-6),
+    ("µs", 1e-6),
+    ("ns", 1e-9),
+    ("h", 3600.0),
+    ("m", 60.0),
+    ("s", 1.0),
+];
+
+/// The words that the peer's flags take for yes and no.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 fn seconds(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -134,7 +160,7 @@ fn seconds(text: &str) -> Option<u64> {
         let end = rest.find(|char: char| !char.is_ascii_digit() && char != '.')?;
         let number: f64 = rest[..end].parse().ok()?;
         rest = &rest[end..];
-        let (factor, unit) = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)]
+        let (factor, unit) = UNITS
             .into_iter()
             .find(|(unit, _)| rest.starts_with(unit))
             .map(|(unit, factor)| (factor, unit))?;
@@ -206,6 +232,10 @@ mod tests {
         let text = |args: &[&str]| parsed(args).err().and_then(|Failed(text)| text).unwrap();
         assert_eq!(text(&["--nope"]), "x: flag provided but not defined: -nope");
         assert_eq!(text(&["--url"]), "x: flag needs an argument: -url");
+        assert_eq!(
+            text(&["--untracked=maybe"]),
+            "x: invalid boolean value \"maybe\" for -untracked: true or false is needed"
+        );
     }
 
     #[test]
@@ -213,6 +243,7 @@ mod tests {
         assert_eq!(seconds("1h0m0s"), Some(3600));
         assert_eq!(seconds("1.5s"), Some(2));
         assert_eq!(seconds("500ms"), Some(1));
+        assert_eq!(seconds("1s5us5µs5ns"), Some(2));
         assert_eq!(seconds("5"), None);
         assert_eq!(seconds(""), None);
     }
