@@ -76,6 +76,19 @@ pub(crate) fn submodule_git_dirs(project_dir: &Path) -> io::Result<Vec<PathBuf>>
     Ok(found)
 }
 
+/// Whether there may be any of them.
+pub(crate) fn has_submodule_git_dirs(project_dir: &Path) -> bool {
+    real_below(&project_dir.join(".git"), MODULES).is_some()
+}
+
+/// Removes the `.git` of what is no submodule any more.
+pub(crate) fn detach(project_dir: &Path, path: &str) -> io::Result<()> {
+    match real_below(project_dir, path) {
+        Some(dir) if dir != project_dir => files::remove(&dir.join(".git")),
+        _ => Ok(()),
+    }
+}
+
 fn collect_git_dirs(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut below = Vec::new();
     let mut has_head = false;

@@ -373,7 +373,9 @@ fn checkout(
     let mut arguments = vec!["-c".to_owned(), "submodule.recurse=false".into()];
     arguments.extend(proactive(request, remote));
     arguments.extend(["checkout", "-f", "-q", sha].map(String::from));
+    let before = submodules::places(stage, &request.project_dir)?;
     stage.git(dir, arguments, "checkout")?;
+    submodules::detach_former(stage, &request.project_dir, &before)?;
 
     if let Some(flags) = &request.clean_flags {
         let arguments = [String::from("clean")]

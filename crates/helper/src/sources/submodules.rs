@@ -6,7 +6,7 @@
 
 mod catch_up;
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use gantry_agent::{ObjectFormat, SourcesRequest, Submodules};
 
@@ -67,6 +67,33 @@ pub(super) fn update(
     if lfs {
         stage.notice("Pulling LFS files...");
         git(stage, dir, &words.lfs_pull())?;
+    }
+    Ok(())
+}
+
+/// Where the index has submodules, in a project that has cloned any.
+pub(super) fn places(stage: &Stage, dir: &Path) -> Result<Vec<String>, StageError> {
+    if !hygiene::has_submodule_git_dirs(dir) {
+        return Ok(Vec::new());
+    }
+    let (_, listed) = stage.git_output(dir, ["ls-files", "--stage", "-z"])?;
+    let places = catch_up::gitlinks(&listed).into_iter();
+    Ok(places.map(|(path, _)| path).collect())
+}
+
+/// Where a submodule was and is none in the commit that has been checked out, git leaves its `.git`, which no cleaning takes from a
+/// folder that has files of the commit now: git in that folder would show the repository of the former submodule.
+pub(super) fn detach_former(
+    stage: &Stage,
+    dir: &Path,
+    before: &[String],
+) -> Result<(), StageError> {
+    if before.is_empty() {
+        return Ok(());
+    }
+    let now = places(stage, dir)?;
+    for path in before.iter().filter(|path| !now.contains(path)) {
+        hygiene::detach(dir, path)?;
     }
     Ok(())
 }
@@ -135,8 +162,12 @@ fn paths(output: &[u8]) -> Vec<String> {
 /// Lets git in a submodule read the file with the credential helper.
 fn include_credentials(config: &Path, external: &Path) -> Result<(), StageError> {
     let include = git_config::include(external);
-    let before =
-        fs::read_to_string(config).map_err(|error| files::at("cannot read", config, &error))?;
+    let before = match fs::read_to_string(config) {
+        Ok(before) => before,
+        // Cleaned, and not among this job's submodules: gone from the project, excluded, or nested where these are not asked for.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(files::at("cannot read", config, &error).into()),
+    };
     if before.contains(&include) {
         return Ok(());
     }

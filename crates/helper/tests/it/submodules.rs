@@ -28,6 +28,20 @@ impl Setup {
         }
     }
 
+    /// The project has a submodule `lib`, which has a submodule `inner`.
+    fn nested() -> Self {
+        let setup = Self::new();
+        let inner = setup.repository.beside("inner");
+        setup.repository.beside("lib");
+        let lib = setup
+            .repository
+            .commit_submodules_beside("lib", &[("inner", "../inner.git", &inner)]);
+        setup
+            .repository
+            .commit_submodules(&[("lib", "../lib.git", &lib)]);
+        setup
+    }
+
     fn request(&self) -> SourcesRequest {
         SourcesRequest {
             repo_url: self.server.url(),
@@ -93,22 +107,16 @@ fn relative_urls_lead_beside_the_project_and_the_token_is_in_no_file() {
 
 #[test]
 fn submodules_of_submodules_are_fetched_only_if_recursion_is_asked_for() {
-    let setup = Setup::new();
-    let inner = setup.repository.beside("inner");
-    setup.repository.beside("lib");
-    let lib = setup
-        .repository
-        .commit_submodules_beside("lib", &[("inner", "../inner.git", &inner)]);
-    setup
-        .repository
-        .commit_submodules(&[("lib", "../lib.git", &lib)]);
+    let setup = Setup::nested();
     setup.agent.sources("1", setup.request()).ok();
     assert_eq!(setup.read("lib/file").as_deref(), Some("lib\n"));
     assert_eq!(setup.read("lib/inner/file"), None);
     let done = setup.agent.sources("2", setup.recursive()).ok();
     assert!(done.out().contains("submodules recursively with git depth"));
     assert_eq!(setup.read("lib/inner/file").as_deref(), Some("inner\n"));
-    // A third time, nothing having changed.
+    // Without recursion what is left of the nested one is in nobody's way.
+    setup.agent.sources("2 again", setup.request()).ok();
+    // Recursively once more.
     setup.agent.sources("3", setup.recursive()).ok();
     assert_eq!(setup.read("lib/inner/file").as_deref(), Some("inner\n"));
 }
@@ -136,6 +144,10 @@ fn paths_choose_submodules_and_flags_reach_git() {
         submodules.paths = vec!["a".into()];
         submodules.update_flags = vec!["--remote".into()];
     });
+    // Of the first job's submodules one is left out now.
+    let without = setup.with(|submodules| submodules.paths = vec![":(exclude)a".into()]);
+    setup.agent.sources("without", without).ok();
+    assert_eq!(setup.read("b/file").as_deref(), Some("b\n"));
     setup.agent.sources("2", remote).ok();
     assert_eq!(setup.read("a/file").as_deref(), Some("tip\n"));
     let invalid = setup.with(|submodules| {
@@ -207,6 +219,80 @@ fn a_submodule_that_cannot_be_fetched_is_tried_again_and_fails_the_stage() {
 }
 
 #[test]
+fn one_submodule_that_cannot_be_fetched_is_named_and_the_next_job_gets_all_of_them() {
+    let setup = Setup::new();
+    let lib = setup.repository.beside("lib");
+    let other = setup.repository.beside("other");
+    let gone = "1".repeat(40);
+    setup.repository.commit_submodules(&[
+        ("lib", "../lib.git", &lib),
+        ("other", "../other.git", &gone),
+        ("third", "../lib.git", &lib),
+    ]);
+    let done = setup.agent.sources("1", setup.request());
+    assert!(
+        done.error.is_some() && done.err().contains("'other'"),
+        "{}",
+        done.err()
+    );
+    fs::write(setup.agent.project().join("lib/file"), "left dirty").ok();
+    setup.repository.commit_submodules(&[
+        ("lib", "../lib.git", &lib),
+        ("other", "../other.git", &other),
+        ("third", "../lib.git", &lib),
+    ]);
+    setup.agent.sources("2", setup.request()).ok();
+    for (file, content) in [("lib", "lib\n"), ("other", "other\n"), ("third", "lib\n")] {
+        let read = setup.read(&format!("{file}/file"));
+        assert_eq!(read.as_deref(), Some(content), "{file}");
+    }
+}
+
+#[test]
+fn a_submodule_may_change_its_address_go_and_be_a_folder_in_between() {
+    let setup = Setup::new();
+    let commits: Vec<_> = ["a", "b", "c"]
+        .map(|name| setup.repository.beside(name))
+        .into();
+    let a = ("a", "../a.git", commits[0].as_str());
+    let b = ("b", "../b.git", commits[1].as_str());
+    setup.repository.commit_submodules(&[a, b]);
+    setup.agent.sources("1", setup.recursive()).ok();
+    assert_eq!(setup.read("b/file").as_deref(), Some("b\n"));
+
+    // Another address and a commit that only it has.
+    let moved = ("a", "../c.git", commits[2].as_str());
+    setup.repository.commit_submodules(&[moved, b]);
+    setup.agent.sources("2", setup.recursive()).ok();
+    assert_eq!(setup.read("a/file").as_deref(), Some("c\n"));
+
+    setup.repository.commit_submodules(&[moved]);
+    setup.agent.sources("3", setup.recursive()).ok();
+    assert!(!setup.agent.project().join("b").exists());
+
+    setup.repository.commit_submodules(&[moved, b]);
+    setup.agent.sources("4", setup.recursive()).ok();
+    assert_eq!(setup.read("b/file").as_deref(), Some("b\n"));
+
+    setup.repository.commit_submodules(&[moved]);
+    setup.repository.commit("b/plain", "plain\n");
+    setup.repository.commit_submodules(&[moved]);
+    setup.agent.sources("5", setup.recursive()).ok();
+    assert_eq!(setup.read("b/plain").as_deref(), Some("plain\n"));
+    assert_eq!(setup.read("b/file"), None);
+    assert!(
+        !setup.agent.project().join("b/.git").exists(),
+        "scripts in the folder would see the submodule's repository"
+    );
+
+    setup.repository.git_work(&["rm", "-r", "-q", "b"]);
+    setup.repository.commit_submodules(&[moved, b]);
+    setup.agent.sources("6", setup.recursive()).ok();
+    assert_eq!(setup.read("b/file").as_deref(), Some("b\n"));
+    assert_eq!(setup.read("b/plain"), None);
+}
+
+#[test]
 fn scripts_can_fetch_in_a_submodule_with_the_token_of_their_environment() {
     let setup = Setup::new();
     let lib = setup.repository.beside("lib");
@@ -233,15 +319,7 @@ fn scripts_can_fetch_in_a_submodule_with_the_token_of_their_environment() {
 /// job-lifecycle scenario 49
 #[test]
 fn what_a_former_job_planted_in_submodules_does_not_run() {
-    let setup = Setup::new();
-    let inner = setup.repository.beside("inner");
-    setup.repository.beside("lib");
-    let lib = setup
-        .repository
-        .commit_submodules_beside("lib", &[("inner", "../inner.git", &inner)]);
-    setup
-        .repository
-        .commit_submodules(&[("lib", "../lib.git", &lib)]);
+    let setup = Setup::nested();
     let witness = setup.agent.path("witness");
     let planted = setup.agent.path("planted");
     fs::write(

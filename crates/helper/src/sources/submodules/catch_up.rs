@@ -77,7 +77,7 @@ pub(super) fn run(
 }
 
 /// Path and commit of the submodules in what `git ls-files --stage -z` prints: mode, commit, number, tab, path, zero byte.
-fn gitlinks(listed: &[u8]) -> Vec<(String, String)> {
+pub(super) fn gitlinks(listed: &[u8]) -> Vec<(String, String)> {
     listed
         .split(|&byte| byte == 0)
         .filter_map(|entry| {

@@ -70,7 +70,9 @@ impl Repository {
     /// Commits and pushes a file; gives the commit.
     pub(crate) fn commit(&self, name: &str, content: &str) -> String {
         let work = self.work();
-        fs::write(work.join(name), content).unwrap();
+        let path = work.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
         self.commit_all()
     }
 
@@ -168,10 +170,20 @@ impl Repository {
     pub(crate) fn git(&self, args: &[&str]) -> String {
         git(&self.bare(), args)
     }
+
+    /// Runs git where commits are made.
+    pub(crate) fn git_work(&self, args: &[&str]) -> String {
+        git(&self.work(), args)
+    }
 }
 
-/// Puts submodules into an index, without their repositories.
+/// Puts submodules into an index, without their repositories; those that were there go.
 fn link_submodules(work: &Path, submodules: &[(&str, &str, &str)]) {
+    let listed = git(work, &["ls-files", "--stage"]);
+    let before = listed.lines().filter(|line| line.starts_with("160000 "));
+    for path in before.filter_map(|line| line.split('\t').nth(1)) {
+        git(work, &["update-index", "--force-remove", path]);
+    }
     let mut modules = String::new();
     for (path, url, commit) in submodules {
         writeln!(
