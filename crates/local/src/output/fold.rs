@@ -142,6 +142,9 @@ fn is_problem(line: &[u8]) -> bool {
         b"\x1b[31;1mERROR: ",
         // A cache that is damaged or cannot be written fails no job.
         b"\x1b[31;1mFATAL: ",
+        // Of a service that did not come up, and what services print, if the job asks for it.
+        b"\x1b[0;33m*** WARNING:",
+        b"\x1b[0;37m[service:",
     ];
     starts.iter().any(|start| line.starts_with(start))
 }

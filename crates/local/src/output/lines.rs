@@ -268,6 +268,14 @@ mod tests {
         &[PREPARE, b"\x1b[31;1mFATAL: not an archive\x1b[0;m \n", SCRIPT],
         "job | Preparing\njob | image\njob | FATAL: not an archive \njob | Executing\njob | out\n"
     )]
+    #[case::a_service_that_is_not_up_shows_its_section(
+        &[PREPARE, b"\n\x1b[0;33m*** WARNING:\x1b[0;m Service s\n", SCRIPT],
+        "job | Preparing\njob | image\njob |\njob | *** WARNING: Service s\njob | Executing\njob | out\n"
+    )]
+    #[case::what_a_service_prints_shows_its_section(
+        &[PREPARE, b"\x1b[0;37m[service:db] t up\x1b[0;m\n", SCRIPT],
+        "job | Preparing\njob | image\njob | [service:db] t up\njob | Executing\njob | out\n"
+    )]
     #[case::an_error_right_after_it_shows_it(
         &[PREPARE, b"section_end:2:prepare_executor\r\x1b[0K\x1b[31;1mERROR: Job failed\x1b[0;m\n"],
         "job | Preparing\njob | image\njob | ERROR: Job failed\n"
