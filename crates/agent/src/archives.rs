@@ -131,6 +131,26 @@ pub struct RestoreCacheRequest {
     pub variables: Vec<Variable>,
 }
 
+/// An upload in parts that was begun: an archive can be sent while it is packed. Whoever asks for it ends it if it is not completed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MultipartUpload {
+    /// Parts, the first one first. As many as the archive needs are sent, each answered with its `ETag`.
+    pub parts: Vec<UploadPart>,
+    /// For POST of the list of parts.
+    pub complete: SignedUrl,
+}
+
+/// One part of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UploadPart {
+    /// For PUT.
+    pub put: SignedUrl,
+    /// Size, bytes; that of the last one that is sent may be less.
+    pub size: u64,
+}
+
 /// One cache to be saved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -149,6 +169,8 @@ pub struct ArchiveCacheEntry {
     pub selection: Selection,
     /// For PUT; `None`: kept locally only.
     pub put: Option<SignedUrl>,
+    /// Takes the place of `put` where the archive is not small and is sent while it is packed; what goes wrong with it is tried by `put`.
+    pub multipart: Option<MultipartUpload>,
     /// For HEAD: whether an archive is there already, if the local one is unchanged.
     pub check: Option<SignedUrl>,
     /// `MaxUploadedArchiveSize`, bytes; 0: no limit.

@@ -29,9 +29,9 @@ mod secret;
 
 pub use archives::{
     ArchiveCacheEntry, ArchiveCacheRequest, ArtifactEntry, Coordinator, Dependency,
-    DownloadArtifactsRequest, EntryOutcome, EntryResult, Header, Line, LineKind, Provenance,
-    RemoteSource, RestoreCacheRequest, RestoreCandidate, RestoreEntry, Selection, SignedUrl,
-    UploadArtifactsRequest,
+    DownloadArtifactsRequest, EntryOutcome, EntryResult, Header, Line, LineKind, MultipartUpload,
+    Provenance, RemoteSource, RestoreCacheRequest, RestoreCandidate, RestoreEntry, Selection,
+    SignedUrl, UploadArtifactsRequest, UploadPart,
 };
 pub use codec::{CodecError, Decoder, Message, encode, encode_into, fuzz_decoder};
 pub use message::{Hello, Offsets, Run, StageState, Stream, ToAgent, ToRunner, Welcome};

@@ -96,6 +96,10 @@ impl Config {
                 old_own.mask_encoded != own.mask_encoded,
             ),
             (
+                "gantry.s3_multipart",
+                old_own.s3_multipart != own.s3_multipart,
+            ),
+            (
                 "gantry.helper_binary",
                 old_own.helper_binary != own.helper_binary,
             ),

@@ -109,6 +109,7 @@ fn gantry(tree: &Tree) -> GantryConfig {
         naming: Naming::from_name(tree.string("naming")).unwrap_or_default(),
         shared_local_cache: tree.bool("shared_local_cache").unwrap_or(false),
         nested_variables: tree.bool("nested_variables").unwrap_or(false),
+        s3_multipart: tree.bool("s3_multipart").unwrap_or(true),
         mask_encoded: tree.bool("mask_encoded").unwrap_or(true),
         terminal_after_script: tree.bool("terminal_after_script").unwrap_or(false),
         helper_binary: tree

@@ -4,20 +4,24 @@
 use std::time::Duration;
 
 use gantry_agent::{
-    ArchiveCacheRequest, Header, RemoteSource, RestoreCacheRequest, SignedUrl, StageRequest,
-    UploadArtifactsRequest, Variable,
+    ArchiveCacheEntry, ArchiveCacheRequest, Header, MultipartUpload, RemoteSource,
+    RestoreCacheRequest, SignedUrl, StageRequest, UploadArtifactsRequest, UploadPart, Variable,
 };
 use gantry_job::{JobStatus, Variables};
 use gantry_object_storage::{SignedRequest, Storage, StorageError};
 use gantry_plan::{CacheArchive, CacheObject, CacheRestore, Plan, StageWork};
 
-use crate::unix_ms;
+use crate::{Progress, unix_ms};
 
 /// What a request is made from.
 pub(crate) struct Now<'a> {
     pub(crate) plan: &'a Plan,
     /// The remote cache, if there is one.
     pub(crate) caches: Option<&'a Storage>,
+    /// Index of the stage in the plan.
+    pub(crate) stage: usize,
+    /// Where the job stands.
+    pub(crate) progress: &'a Progress,
     /// `CI_JOB_STATUS`.
     pub(crate) status: JobStatus,
     /// When the job was accepted, unix milliseconds.
@@ -64,23 +68,42 @@ impl Now<'_> {
     async fn archive(&self, work: &CacheArchive) -> ArchiveCacheRequest {
         let mut request = work.request.clone();
         request.variables = self.variables();
-        for (entry, object) in request.entries.iter_mut().zip(&work.objects) {
-            let (Some(caches), Some(object)) = (self.caches, object) else {
-                continue;
-            };
-            let valid = self.valid();
-            let signed = async {
-                Ok::<_, StorageError>((
-                    caches.upload(object, &entry.key, valid).await?,
-                    caches.check(object, valid).await?,
-                ))
-            };
-            if let Some((put, check)) = self.or_local(&entry.key, signed.await) {
-                entry.put = Some(signed_url(put));
-                entry.check = Some(signed_url(check));
+        let entries = request.entries.iter_mut().zip(&work.objects);
+        for (place, (entry, object)) in entries.enumerate() {
+            if let (Some(caches), Some(object)) = (self.caches, object) {
+                let signed = self.sign_upload(caches, object, place, entry).await;
+                self.or_local(&entry.key, signed);
             }
         }
         request
+    }
+
+    async fn sign_upload(
+        &self,
+        caches: &Storage,
+        object: &str,
+        place: usize,
+        entry: &mut ArchiveCacheEntry,
+    ) -> Result<(), StorageError> {
+        let valid = self.valid();
+        let put = caches.upload(object, &entry.key, valid).await?;
+        let check = caches.check(object, valid).await?;
+        if let Some(upload) = self.progress.upload(self.stage, place) {
+            let most = entry.max_archive_size;
+            let signed = caches.upload_parts(object, &upload.id, most, valid);
+            let signed = Box::pin(signed).await?;
+            let part = |(put, size)| UploadPart {
+                put: signed_url(put),
+                size,
+            };
+            entry.multipart = Some(MultipartUpload {
+                parts: signed.parts.into_iter().map(part).collect(),
+                complete: signed_url(signed.complete),
+            });
+        }
+        entry.put = Some(signed_url(put));
+        entry.check = Some(signed_url(check));
+        Ok(())
     }
 
     fn upload(&self, request: &UploadArtifactsRequest) -> UploadArtifactsRequest {

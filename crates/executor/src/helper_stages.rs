@@ -5,7 +5,7 @@ use std::time::Duration;
 use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::EngineFlavor;
 use gantry_job::{Cause, JobStatus, Stage};
-use gantry_plan::PlannedStage;
+use gantry_plan::{PlannedStage, StageWork};
 use gantry_trace::{Level, Stream};
 use tokio::time::Instant;
 
@@ -92,9 +92,13 @@ impl Walk {
         loop {
             let stop = stop_or_limit(&self.control, limit);
             tokio::pin!(stop);
+            if let StageWork::ArchiveCache(work) = &planned.work {
+                // Bounded, and not left in its midst: what was begun is to be written down.
+                Box::pin(self.begin_uploads(index, work)).await?;
+            }
             // Addresses may have to be asked for.
             let request = tokio::select! {
-                request = self.request(planned) => request?,
+                request = self.request(index, planned) => request?,
                 reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
             };
             let id = match number {
@@ -127,7 +131,11 @@ impl Walk {
     }
 
     /// What the helper is asked now.
-    async fn request(&self, planned: &PlannedStage) -> Result<StageRequest, ExecutorError> {
+    async fn request(
+        &self,
+        index: usize,
+        planned: &PlannedStage,
+    ) -> Result<StageRequest, ExecutorError> {
         let accepted = self.progress.accepted.as_ref();
         let status = if planned.stage.follows_scripts() {
             self.flow.status()
@@ -137,6 +145,8 @@ impl Walk {
         let now = Now {
             plan: &self.context.plan,
             caches: self.context.caches.as_ref(),
+            stage: index,
+            progress: &self.progress,
             status,
             accepted_ms: accepted.map_or(0, |accepted| accepted.accepted_ms),
         };
@@ -173,10 +183,11 @@ impl Walk {
     /// The clean-up: after every end, with its own bound instead of the job's.
     pub(crate) async fn cleanup_stage(
         &mut self,
+        index: usize,
         planned: &PlannedStage,
     ) -> Result<StageEnd, ExecutorError> {
         let stage = &planned.stage;
-        let request = &self.request(planned).await?;
+        let request = &self.request(index, planned).await?;
         let bound = async {
             tokio::time::sleep(CLEANUP_LIMIT).await;
             StopReason::JobTimeout

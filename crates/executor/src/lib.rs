@@ -14,6 +14,7 @@
 //! | `owner` | the build image's user gets the job's files |
 //! | `helper`, `helper_stages`, `archives` | helper container and its agent; its stages; what they are asked for archives |
 //! | `explain` | from exit codes and engine words to a cause |
+//! | `uploads` | uploads of caches in parts, begun and ended |
 //! | `artifact_store` | artifacts of jobs without a server, to and from the helper |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
 //! | `terminal` | where an interactive terminal finds the build container |
@@ -48,6 +49,7 @@ mod start;
 mod stop;
 mod terminal;
 mod tools;
+mod uploads;
 mod walk;
 
 pub use artifact_store::ArtifactStore;
@@ -58,7 +60,7 @@ pub use error::ExecutorError;
 pub use explain::stopped_unplanned;
 pub use observe::{Activity, JobEvent, JobObserver};
 pub use record::{
-    Accepted, Prepared, Progress, Record, Secrets, StageEnd, Step, StopReason, Verdict,
+    Accepted, Prepared, Progress, Record, Secrets, StageEnd, Step, StopReason, Upload, Verdict,
 };
 pub use terminal::{
     TerminalConnection, TerminalContainer, TerminalPlace, TerminalPort, TerminalSettings,

@@ -38,6 +38,8 @@ pub enum Record {
         /// Unix milliseconds of its end.
         until_ms: u64,
     },
+    /// Uploads of caches in parts that are not ended, all of them. Synced before anyone can send a part.
+    Uploads(Vec<Upload>),
     /// Somebody wants the job to end; kept so that a restart knows, too.
     Stopping(StopReason),
     /// How the job ended. Synced.
@@ -87,6 +89,19 @@ pub struct Prepared {
     /// Variables of linked services, for the build container.
     #[serde(default)]
     pub link_variables: Env,
+}
+
+/// An upload in parts of a cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Index of the stage in [`Plan::stages`].
+    pub stage: usize,
+    /// Place of the cache in the stage.
+    pub entry: usize,
+    /// Name of the object.
+    pub object: String,
+    /// Number that the storage gave it.
+    pub id: String,
 }
 
 /// Progress of one attempt of a stage.
@@ -181,6 +196,8 @@ pub struct Progress {
     pub stages: BTreeMap<usize, (u32, Step)>,
     /// Ends of the time limits that have begun, in unix milliseconds.
     pub limits: BTreeMap<StopReason, u64>,
+    /// Uploads of caches that are not ended.
+    pub uploads: Vec<Upload>,
     /// Why the stage that has begun last is being stopped, if it is and has not ended.
     pub stopping: Option<StopReason>,
     /// How the job ended.
@@ -225,6 +242,7 @@ impl Progress {
             Record::Limit { reason, until_ms } => {
                 self.limits.insert(reason, until_ms);
             }
+            Record::Uploads(uploads) => self.uploads = uploads,
             // The first reason stays, but for a harder one: cancel may be followed by abort.
             Record::Stopping(reason) => match (self.stopping, reason) {
                 (Some(StopReason::Aborted | StopReason::JobTimeout), _) => {}
@@ -238,6 +256,12 @@ impl Progress {
     /// How many processes died while they worked on the job.
     pub fn crashes(&self) -> u32 {
         self.resumed.saturating_sub(self.detached)
+    }
+
+    /// The upload of a cache, if it is begun.
+    pub(crate) fn upload(&self, stage: usize, entry: usize) -> Option<&Upload> {
+        let mut uploads = self.uploads.iter();
+        uploads.find(|upload| (upload.stage, upload.entry) == (stage, entry))
     }
 
     /// The stage's end, if it is over.

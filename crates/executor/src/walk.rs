@@ -30,6 +30,7 @@ use crate::{
     script::ScriptStage,
     service_logs::ServiceLogs,
     start::EarlyStart,
+    uploads,
 };
 
 /// Tries of the preparation, and the pause between them (coordinator-api §9).
@@ -157,7 +158,11 @@ impl Job {
 
     /// Removes everything the job made, bounded and again and again; says whether all is gone. Safe to repeat.
     pub fn remove(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async { cleanup::remove_all(&self.context()).await })
+        Box::pin(async {
+            let context = self.context();
+            let left = Box::pin(uploads::abort(&context, &self.progress.uploads));
+            tokio::join!(cleanup::remove_all(&context), left).0
+        })
     }
 }
 
@@ -176,8 +181,11 @@ impl Walk {
         self.helper = None;
         self.early = None;
         self.service_logs.job_is_over();
-        cleanup::stop_all(&self.context).await;
+        let context = self.context.clone();
+        // Side by side, for the verdict waits for both.
+        let (ended, ()) = tokio::join!(Box::pin(self.end_uploads()), cleanup::stop_all(&context));
         self.service_logs.finish().await;
+        ended?;
         self.verdict().await
     }
 
@@ -378,7 +386,7 @@ impl Walk {
                 Ok(StageEnd::Succeeded)
             }
             StageWork::Fails(cause) => Ok(StageEnd::Failed(cause.clone())),
-            StageWork::Cleanup(_) => self.cleanup_stage(planned).await,
+            StageWork::Cleanup(_) => self.cleanup_stage(index, planned).await,
             StageWork::Sources(_)
             | StageWork::RestoreCache(_)
             | StageWork::DownloadArtifacts(_)

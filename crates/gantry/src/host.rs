@@ -175,6 +175,7 @@ pub(crate) fn facts(gantry: &GantryConfig, system_id: String, state_id: String) 
         naming: gantry.naming,
         shared_local_cache: gantry.shared_local_cache,
         nested_variables: gantry.nested_variables,
+        s3_multipart: gantry.s3_multipart,
         mask_encoded: gantry.mask_encoded,
     }
 }

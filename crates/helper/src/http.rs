@@ -350,7 +350,7 @@ fn json_message(value: &serde_json::Value) -> String {
     }
 }
 
-fn element(text: &str, name: &str) -> Option<String> {
+pub(crate) fn element(text: &str, name: &str) -> Option<String> {
     let start = text.find(&format!("<{name}>"))? + name.len() + 2;
     let end = text[start..].find(&format!("</{name}>"))?;
     Some(shown(&text[start..start + end]))

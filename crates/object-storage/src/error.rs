@@ -26,6 +26,9 @@ pub enum StorageError {
         /// What went wrong.
         message: String,
     },
+    /// A multipart upload stays as it is.
+    #[error("aborting a multipart upload: {0}")]
+    Abort(String),
 }
 
 impl StorageError {

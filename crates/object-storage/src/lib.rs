@@ -2,7 +2,8 @@
 //!
 //! A [`Storage`] is made from `[runners.cache]` and signs requests, each for one object and a while; the helper of a job sends them. So
 //! no key of the storage ever enters a container. Signing is local, except where credentials come from the machine or from a role:
-//! those are asked for, and kept until shortly before they end.
+//! those are asked for, and kept until shortly before they end. Uploads to S3 are begun and ended by requests of this process, too, so
+//! that archives can be sent while they are packed.
 //!
 //! The signatures are those of `object_store`; what is ours is the reading of the peer's keys and the role of S3. Names of
 //! objects are decided by the plan.
@@ -10,6 +11,7 @@
 mod azure;
 mod error;
 mod gcs;
+mod multipart;
 mod role;
 mod s3;
 mod storage;
@@ -17,4 +19,5 @@ mod storage;
 mod tests;
 
 pub use error::StorageError;
+pub use multipart::PartUploads;
 pub use storage::{SignedRequest, Storage};

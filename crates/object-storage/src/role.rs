@@ -161,7 +161,7 @@ fn read(answer: &str) -> Option<Arc<AwsCredential>> {
 }
 
 /// Text of the first element of a name. None of those that are asked for has attributes or characters that XML escapes.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
     Some(text.trim())

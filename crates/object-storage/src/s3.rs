@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::{
     Storage, StorageError,
+    multipart::{Parts, Sizes},
     role::{AssumeRole, Sts},
     storage::{Form, reason},
 };
@@ -56,13 +57,11 @@ pub(crate) fn storage_in(
             (Arc::clone(&both), both)
         }
     };
-    Ok(Storage::of(
-        download,
-        upload,
-        Form::S3 {
-            encryption: encryption(config),
-        },
-    ))
+    let form = Form::S3 {
+        encryption: encryption(config),
+    };
+    let parts = Parts::new(client.clone(), Sizes::at(&address.endpoint));
+    Ok(Storage::of(download, upload, form).in_parts(parts))
 }
 
 /// Where the bucket is.

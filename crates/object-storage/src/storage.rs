@@ -6,12 +6,12 @@ use object_store::{
     signer::{HeaderName, HeaderValue, Method, SignedUrlOptions, Signer},
 };
 
-use crate::{StorageError, azure, gcs, s3};
+use crate::{StorageError, azure, gcs, multipart::Parts, s3};
 
 /// No storage takes signatures that last longer.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Content type that uploads are sent with; part of the signature where the storage has it so.
-const CONTENT_TYPE: &str = "application/octet-stream";
+pub(crate) const CONTENT_TYPE: &str = "application/octet-stream";
 
 type Headers = Vec<(&'static str, String)>;
 
@@ -19,8 +19,10 @@ type Headers = Vec<(&'static str, String)>;
 #[derive(Clone)]
 pub struct Storage {
     download: Arc<dyn Signer>,
-    upload: Arc<dyn Signer>,
-    form: Form,
+    pub(crate) upload: Arc<dyn Signer>,
+    pub(crate) form: Form,
+    /// Where uploads are made in parts.
+    pub(crate) parts: Option<Arc<Parts>>,
 }
 
 /// What an upload must be sent with, by storage.
@@ -73,7 +75,7 @@ impl Form {
     }
 
     /// Headers of an upload: those that are signed, and those that are only sent.
-    fn upload_headers(&self, key: &str) -> (Headers, Headers) {
+    pub(crate) fn upload_headers(&self, key: &str) -> (Headers, Headers) {
         let key = header_text(key);
         match self {
             Self::S3 { encryption } => {
@@ -127,6 +129,14 @@ impl Storage {
             download,
             upload,
             form,
+            parts: None,
+        }
+    }
+
+    pub(crate) fn in_parts(self, parts: Parts) -> Self {
+        Self {
+            parts: Some(Arc::new(parts)),
+            ..self
         }
     }
 
@@ -139,7 +149,7 @@ impl Storage {
         object: &str,
         valid: Duration,
     ) -> Result<SignedRequest, StorageError> {
-        self.sign(&self.download, Method::GET, object, valid, &[])
+        self.sign(&self.download, Method::GET, object, valid, &[], &[])
             .await
     }
 
@@ -157,7 +167,8 @@ impl Storage {
             Form::Azure => Method::GET,
             Form::S3 { .. } | Form::Gcs { .. } => Method::HEAD,
         };
-        self.sign(&self.download, method, object, valid, &[]).await
+        self.sign(&self.download, method, object, valid, &[], &[])
+            .await
     }
 
     /// A PUT of the object. `key` is the cache's key as people know it; it becomes metadata of the object.
@@ -172,26 +183,29 @@ impl Storage {
     ) -> Result<SignedRequest, StorageError> {
         let (signed, sent) = self.form.upload_headers(key);
         let mut request = self
-            .sign(&self.upload, Method::PUT, object, valid, &signed)
+            .sign(&self.upload, Method::PUT, object, valid, &signed, &[])
             .await?;
-        let all = signed.into_iter().chain(sent);
-        request.headers = all.map(|(name, value)| (name.to_owned(), value)).collect();
+        let sent = sent.into_iter();
+        request
+            .headers
+            .extend(sent.map(|(name, value)| (name.to_owned(), value)));
         Ok(request)
     }
 
-    async fn sign(
+    pub(crate) async fn sign(
         &self,
         signer: &Arc<dyn Signer>,
         method: Method,
         object: &str,
         valid: Duration,
         headers: &[(&'static str, String)],
+        query: &[(&str, &str)],
     ) -> Result<SignedRequest, StorageError> {
         // As it is: another reading would escape some characters, and another runner would look elsewhere.
         let path = Path::parse(object).map_err(|_| StorageError::Name(object.to_owned()))?;
         let table = self.form.table();
         let failed = |message: String| StorageError::Signing { table, message };
-        let mut options = SignedUrlOptions::default();
+        let mut options = SignedUrlOptions::default().with_query(query.iter().copied());
         for (name, value) in headers {
             let value = HeaderValue::from_str(value)
                 .map_err(|_| failed(format!("{name} cannot be sent in a header")))?;
@@ -202,9 +216,10 @@ impl Storage {
             .signed_url_opts(method, &path, valid, &options)
             .await
             .map_err(|error| failed(reason(&error)))?;
+        let text = |(name, value): &(&'static str, String)| ((*name).to_owned(), value.clone());
         Ok(SignedRequest {
             url: url.into(),
-            headers: Vec::new(),
+            headers: headers.iter().map(text).collect(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests of all storages share.
 
+mod keys;
 mod servers;
 
 use std::collections::BTreeMap;

@@ -87,6 +87,7 @@ pub(crate) fn archive(inputs: &Inputs<'_>, resolved: &Resolved, ended: Ended) ->
             variables: Vec::new(),
         },
         objects,
+        multipart: inputs.host.s3_multipart,
     })))
 }
 

@@ -84,6 +84,7 @@ impl Fixture {
                 naming: gantry_config::Naming::default(),
                 shared_local_cache: false,
                 nested_variables: false,
+                s3_multipart: true,
                 mask_encoded: true,
             },
             engine: EngineFacts {

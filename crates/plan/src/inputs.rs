@@ -56,6 +56,8 @@ pub struct HostFacts {
     pub shared_local_cache: bool,
     /// `[gantry] nested_variables`.
     pub nested_variables: bool,
+    /// `[gantry] s3_multipart`.
+    pub s3_multipart: bool,
     /// `[gantry] mask_encoded`.
     pub mask_encoded: bool,
 }

@@ -224,6 +224,9 @@ pub struct CacheArchive {
     pub request: ArchiveCacheRequest,
     /// Object in the remote cache, by entry.
     pub objects: Vec<Option<String>>,
+    /// They are sent while they are packed where that takes an upload in parts; not in journals of version 0.1.0.
+    #[serde(default)]
+    pub multipart: bool,
 }
 
 /// A cache in the remote cache, if there is a remote one and the key can be kept there.

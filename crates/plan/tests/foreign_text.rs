@@ -171,6 +171,7 @@ fn host() -> HostFacts {
         naming: gantry_config::Naming::default(),
         shared_local_cache: false,
         nested_variables: false,
+        s3_multipart: true,
         mask_encoded: true,
     }
 }

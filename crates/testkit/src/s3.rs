@@ -19,6 +19,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use url::form_urlencoded;
 
 use crate::http::{Body, Handler, Hangup, Server, empty, full, set_header};
@@ -53,19 +54,38 @@ struct State {
     root: TempDir,
     service: S3Service,
     log: Mutex<Log>,
+    released: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct Log {
     requests: Vec<ObjectRequest>,
-    failing: Option<(&'static str, u32, u16)>,
+    held: Vec<ObjectRequest>,
+    failing: Option<(&'static str, u32, Fault)>,
     cutting: Option<usize>,
+}
+
+/// How a request goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is answered with this status.
+    Status(u16),
+    /// It is answered with 200 and an error in the body, as S3 does when it fails late.
+    LateError,
+    /// The connection ends without an answer.
+    Hangup,
+    /// It is done, and the connection ends without an answer.
+    LostAnswer,
+    /// It is looked at after [`S3Server::release`].
+    Held,
+    /// It is done, and the answer lacks the `ETag`.
+    NoTag,
 }
 
 /// One request to the server.
 #[derive(Debug, Clone)]
 pub struct ObjectRequest {
-    /// `GET`, `HEAD`, `PUT` or, for the role, `POST`.
+    /// `GET`, `HEAD`, `PUT`, `POST` or `DELETE`.
     pub method: String,
     /// `Host`.
     pub host: String,
@@ -91,6 +111,23 @@ impl ObjectRequest {
     pub fn item(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(one, _)| one == name)?;
         Some(&found.1)
+    }
+
+    /// What the storage's protocol calls it, for requests of an upload in parts; else its method.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        operation(&self.method, &self.query)
+    }
+}
+
+fn operation<'a>(method: &'a str, query: &[(String, String)]) -> &'a str {
+    let has = |name: &str| query.iter().any(|(one, _)| one == name);
+    match method {
+        "POST" if has("uploads") => "CreateMultipartUpload",
+        "PUT" if has("uploadId") => "UploadPart",
+        "POST" if has("uploadId") => "CompleteMultipartUpload",
+        "DELETE" if has("uploadId") => "AbortMultipartUpload",
+        method => method,
     }
 }
 
@@ -130,6 +167,7 @@ impl S3Server {
             root,
             service: service.build(),
             log: Mutex::default(),
+            released: watch::Sender::default(),
         });
         let server = Server::start(SocketAddr::new(addr.ip(), port), None, Arc::clone(&state))
             .await
@@ -200,14 +238,44 @@ impl S3Server {
             .expect("an object to write");
     }
 
-    /// Answers the next `times` requests by this method with this status.
-    pub fn fail_next(&self, method: &'static str, times: u32, status: u16) {
-        self.log().failing = Some((method, times, status));
+    /// Numbers of the uploads in parts that are neither completed nor aborted.
+    #[must_use]
+    pub fn open_uploads(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter_map(|name| {
+                let rest = name.strip_prefix(".upload-")?;
+                Some(rest.strip_suffix(".json")?.to_owned())
+            })
+            .collect()
+    }
+
+    /// Answers the next `times` requests of this method or [operation](ObjectRequest::operation) with this status.
+    pub fn fail_next(&self, kind: &'static str, times: u32, status: u16) {
+        self.spoil_next(kind, times, Fault::Status(status));
+    }
+
+    /// Lets the next `times` requests of this method or [operation](ObjectRequest::operation) go wrong.
+    pub fn spoil_next(&self, kind: &'static str, times: u32, fault: Fault) {
+        self.log().failing = Some((kind, times, fault));
     }
 
     /// Ends the body of the next object that is fetched after so many bytes.
     pub fn cut_next(&self, bytes: usize) {
         self.log().cutting = Some(bytes);
+    }
+
+    /// Requests that were [held](Fault::Held) so far.
+    #[must_use]
+    pub fn held(&self) -> Vec<ObjectRequest> {
+        self.log().held.clone()
+    }
+
+    /// Lets those go that are held, and holds no more.
+    pub fn release(&self) {
+        self.log().failing = None;
+        self.inner.state.released.send_replace(());
     }
 
     /// All requests so far.
@@ -248,27 +316,42 @@ impl State {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to answer without asking the service.
-    fn refuse(&self, method: &str, query: &[(String, String)]) -> Option<Response<Body>> {
+    /// How this request is to go wrong, if it is.
+    fn fault(&self, request: &ObjectRequest) -> Option<Fault> {
         let mut log = self.log();
-        if let Some((of, left, status)) = &mut log.failing
-            && *left > 0
-            && *of == method
-        {
-            *left -= 1;
-            return Some(empty(*status));
+        let (kind, left, fault) = log.failing.as_mut()?;
+        let meant = *kind == request.method || *kind == request.operation();
+        if !meant || *left == 0 {
+            return None;
         }
-        // The service knows secrets, but no session tokens.
-        let item = |name: &str| query.iter().find(|(one, _)| one == name).map(|it| &*it.1);
-        let of_role = item("X-Amz-Credential").is_some_and(|of| of.starts_with(OF_ROLE[0]));
-        if of_role && item("X-Amz-Security-Token") != Some(OF_ROLE[2]) {
-            let mut response = empty(403);
-            set_header(&mut response, "content-type", "application/xml");
-            *response.body_mut() = full("<Error><Code>InvalidToken</Code></Error>");
-            return Some(response);
-        }
-        None
+        *left -= 1;
+        Some(*fault)
     }
+
+    /// What to answer without asking the service.
+    fn refuse(&self, request: &ObjectRequest) -> Option<Response<Body>> {
+        // The service knows secrets, but no session tokens.
+        let of_role = request
+            .item("X-Amz-Credential")
+            .is_some_and(|of| of.starts_with(OF_ROLE[0]));
+        if of_role && request.item("X-Amz-Security-Token") != Some(OF_ROLE[2]) {
+            return Some(error(403, "InvalidToken"));
+        }
+        // It says of these that access is denied.
+        let open = |id: &str| self.root.path().join(format!(".upload-{id}.json")).exists();
+        let over = request.item("uploadId").is_some_and(|id| !open(id));
+        over.then(|| error(404, "NoSuchUpload"))
+    }
+}
+
+/// An answer with an error.
+fn error(status: u16, code: &str) -> Response<Body> {
+    let mut response = empty(status);
+    set_header(&mut response, "content-type", "application/xml");
+    *response.body_mut() = full(format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>a fault of the test</Message></Error>"
+    ));
+    response
 }
 
 impl Handler for State {
@@ -289,7 +372,23 @@ impl Handler for State {
             status: 0,
         };
         record.host = record.header("host").unwrap_or_default().to_owned();
-        let mut response = match self.refuse(&record.method, &record.query) {
+        let fault = self.fault(&record);
+        let answer = match fault {
+            Some(Fault::Status(status)) => Some(empty(status)),
+            Some(Fault::LateError) => Some(error(200, "InternalError")),
+            Some(Fault::Hangup) => {
+                self.log().requests.push(record);
+                return Err(Hangup);
+            }
+            Some(Fault::Held) => {
+                let mut released = self.released.subscribe();
+                self.log().held.push(record.clone());
+                released.changed().await.map_err(|_| Hangup)?;
+                self.refuse(&record)
+            }
+            Some(Fault::LostAnswer | Fault::NoTag) | None => self.refuse(&record),
+        };
+        let mut response = match answer {
             Some(response) => response,
             None => match self.service.call(request.map(s3s::Body::from)).await {
                 Ok(response) => {
@@ -299,12 +398,18 @@ impl Handler for State {
             },
         };
         record.status = response.status().as_u16();
+        if fault == Some(Fault::NoTag) {
+            response.headers_mut().remove("etag");
+        }
         let cut = {
             let mut log = self.log();
             let fetched = record.method == "GET" && record.status == 200;
             log.requests.push(record);
             fetched.then(|| log.cutting.take()).flatten()
         };
+        if fault == Some(Fault::LostAnswer) {
+            return Err(Hangup);
+        }
         if let Some(bytes) = cut {
             let body = std::mem::replace(response.body_mut(), full(Bytes::new()));
             let whole = body.collect().await.map_err(|_| Hangup)?.to_bytes();

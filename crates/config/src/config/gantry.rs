@@ -36,6 +36,8 @@ pub struct GantryConfig {
     pub nested_variables: bool,
     /// `mask_encoded`: masked values are masked in base64, URLs, JSON and traces of shells, too.
     pub mask_encoded: bool,
+    /// `s3_multipart`: caches are sent to S3 while they are packed.
+    pub s3_multipart: bool,
     /// `terminal_after_script`: a connected terminal keeps a finished job's build container.
     pub terminal_after_script: bool,
     /// `[gantry.helper_binary]`: architecture of the engine (`arm64`, `amd64` …) → a `gantry-helper` for it, where the one that is
@@ -57,6 +59,7 @@ impl Default for GantryConfig {
             shared_local_cache: false,
             nested_variables: false,
             mask_encoded: true,
+            s3_multipart: true,
             terminal_after_script: false,
             helper_binary: BTreeMap::new(),
         }

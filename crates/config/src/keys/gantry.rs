@@ -83,6 +83,13 @@ pub(super) static SECTION: Section = Section {
         )
         .at_restart(),
         Key::new(
+            "s3_multipart",
+            Kind::Bool,
+            "true",
+            "send caches to S3 while they are packed, as multipart uploads that the runner begins and ends; where the storage refuses that, they are packed first",
+        )
+        .at_restart(),
+        Key::new(
             "terminal_after_script",
             Kind::Bool,
             "false",

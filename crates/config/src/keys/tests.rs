@@ -114,7 +114,7 @@ fn defaults_written_out_load_without_a_word() {
 #[test]
 fn what_takes_effect_at_the_next_start_is_marked_and_noticed() {
     let text = "listen_address = ':9252'\n[session_server]\nlisten_address = 'a:1'\nadvertise_address = 'b:1'\n[gantry]\nstate_dir = 'a'\ncompatible_version = '18.0.0'\n\
-                compatible_revision = 'b'\nlog_driver = 'local'\nlink_variables = false\nnaming = 'compatible'\nshared_local_cache = true\nnested_variables = true\nmask_encoded = false\nhelper_binary = { arm64 = 'c' }\n";
+                compatible_revision = 'b'\nlog_driver = 'local'\nlink_variables = false\nnaming = 'compatible'\nshared_local_cache = true\nnested_variables = true\nmask_encoded = false\ns3_multipart = false\nhelper_binary = { arm64 = 'c' }\n";
     let parse = |text: &str| parse(text, Path::new("config.toml"), &Placeholders::new()).unwrap();
     let (old, new) = (parse("").config, parse(text).config);
     let mut noticed = old.waits_for_restart(&new);

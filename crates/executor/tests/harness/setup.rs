@@ -279,6 +279,7 @@ impl Setup {
             naming: gantry_config::Naming::default(),
             shared_local_cache: false,
             nested_variables: false,
+            s3_multipart: true,
             mask_encoded: true,
         }
     }

@@ -426,11 +426,10 @@ impl Download<'_> {
         log::line(
             log::Level::Info,
             &format!(
-                "Downloading {} from {}",
-                shown_name(self.file),
+                "Downloading cache from {}",
                 clean_url(self.source.get.url.expose())
             ),
-            &[("ETag", answer.header("etag").unwrap_or_default().to_owned())],
+            &[("etag", answer.header("etag").unwrap_or_default().to_owned())],
         );
     }
 }

@@ -228,11 +228,11 @@ impl Making<'_> {
         let began = SystemTime::now();
         let temp = super::temporary("archive_", &dir).map_err(failed)?;
         let growing = Growing::new(temp.as_file().try_clone().map_err(failed)?);
-        let put = self.entry.put.as_ref().map(|put| (put, Way::of(put)));
+        let way = Way::of(self.entry);
         thread::scope(|scope| {
-            let sending = put.filter(|(_, way)| *way != Way::Whole).map(|(put, way)| {
+            let sending = (way != Way::Whole).then(|| {
                 let growing = &growing;
-                scope.spawn(move || stream(client, put, way, growing, file, began))
+                scope.spawn(move || stream(client, self.entry, way, growing, began))
             });
             let guard = growing.guard();
             self.pack(&growing)?;

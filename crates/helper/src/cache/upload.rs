@@ -1,8 +1,10 @@
 //! Sending an archive to its signed address (job-lifecycle §5.4): whole, or while it is still being packed.
 //!
-//! S3 wants to know the length beforehand, so the archive is packed first. Google Cloud Storage takes a body in chunks, and Azure a
-//! list of blocks: there the object appears when its last byte has come, or not at all. What is sent so is sent again as a whole if
-//! anything goes wrong.
+//! Google Cloud Storage takes a body in chunks, Azure a list of blocks, and S3 a list of parts, if the request brings their addresses: the
+//! object appears when its last byte has come, or not at all. What is sent so is sent again as a whole if anything goes wrong. Without
+//! such addresses S3 wants to know the length beforehand, so the archive is packed first.
+
+mod parts;
 
 use std::{
     fs::File,
@@ -14,7 +16,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gantry_agent::{EntryOutcome, SignedUrl};
+use gantry_agent::{ArchiveCacheEntry, EntryOutcome, MultipartUpload, SignedUrl};
 use gantry_archive::Growing;
 use ureq::http::Method;
 
@@ -35,18 +37,28 @@ const LABEL: &str = "Uploading cache";
 
 /// How an archive can be sent whose length is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Way<'a> {
     /// Not at all.
     Whole,
     /// In chunks: Google Cloud Storage.
     Chunks,
     /// In blocks: Azure, whose signature covers all of them.
     Blocks,
+    /// In parts, each of which has its address: S3.
+    Parts(&'a MultipartUpload),
 }
 
-impl Way {
-    /// What the address says of its store.
-    pub(super) fn of(put: &SignedUrl) -> Self {
+impl<'a> Way<'a> {
+    /// What an entry says of its store.
+    pub(super) fn of(entry: &'a ArchiveCacheEntry) -> Self {
+        match (&entry.put, &entry.multipart) {
+            (None, _) => Self::Whole,
+            (Some(_), Some(upload)) => Self::Parts(upload),
+            (Some(put), None) => Self::of_address(put),
+        }
+    }
+
+    fn of_address(put: &SignedUrl) -> Self {
         let url = put.url.expose();
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let has = |name: &str| {
@@ -85,21 +97,26 @@ pub(super) enum Streamed {
 /// Sends an archive that is being made. `modified`: its time.
 pub(super) fn stream(
     client: &Client,
-    put: &SignedUrl,
-    way: Way,
+    entry: &ArchiveCacheEntry,
+    way: Way<'_>,
     archive: &Growing,
-    file: &Path,
     modified: SystemTime,
 ) -> Streamed {
+    let Some(put) = &entry.put else {
+        return Streamed::NotBegun;
+    };
     match archive.wait_for(LEAST) {
         Ok(len) if len >= LEAST => {}
         _ => return Streamed::NotBegun,
     }
-    announce(put, file);
+    announce(put, &entry.file);
     let sent = match way {
         Way::Whole => return Streamed::NotBegun,
         Way::Chunks => chunks(client, put, archive, modified),
         Way::Blocks => blocks(client, put, archive),
+        // A PUT has its chance whatever is said of a part.
+        Way::Parts(upload) => parts::send(client, upload, entry.check.as_ref(), archive)
+            .map_err(|problem| Problem::temporary(problem.text)),
     };
     match sent {
         Ok(()) => Streamed::Done,

@@ -1,6 +1,7 @@
 //! Caches through the agent.
 
 mod local;
+mod multipart;
 mod remote;
 mod transfer;
 

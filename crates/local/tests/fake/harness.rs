@@ -150,6 +150,7 @@ impl Harness {
                 naming: gantry_config::Naming::default(),
                 shared_local_cache: false,
                 nested_variables: false,
+                s3_multipart: true,
                 mask_encoded: true,
             },
             state: self.state(),

@@ -534,6 +534,7 @@ fn the_gantry_table_is_read() {
         shared_local_cache = true
         nested_variables = true
         mask_encoded = false
+        s3_multipart = false
         helper_binary = { arm64 = "/opt/gantry-helper-arm64" }
         "#,
     )
@@ -564,9 +565,9 @@ fn the_gantry_table_is_read() {
         ),
         ("18.2.1", Some("abc123"))
     );
-    assert!(gantry.nested_variables && !gantry.mask_encoded);
+    assert!(gantry.nested_variables && !gantry.mask_encoded && !gantry.s3_multipart);
     let unset = loaded("").config.gantry;
-    assert!(!unset.nested_variables && unset.mask_encoded);
+    assert!(!unset.nested_variables && unset.mask_encoded && unset.s3_multipart);
     assert!(
         gantry.ignore_unsupported.allows("cache") && !gantry.ignore_unsupported.allows("secrets")
     );

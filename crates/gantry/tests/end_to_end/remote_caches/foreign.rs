@@ -75,7 +75,7 @@ impl Place {
             log.assert_says("Uploading cache.zip to");
             log.assert_says("Created cache");
             let (_, log) = end(&host, &work).await;
-            log.assert_says("Downloading cache.zip from");
+            log.assert_says("Downloading cache from");
             log.assert_says("Successfully extracted cache");
             log.assert_prints("kept");
             log.assert_says("Primary cache already exists remotely, skipping upload");

@@ -49,9 +49,9 @@ fn signed(url: &str, header: Option<(&str, &str)>) -> SignedUrl {
 fn the_address_says_whether_a_length_must_be_known(
     #[case] url: &str,
     #[case] header: Option<(&str, &str)>,
-    #[case] way: Way,
+    #[case] way: Way<'_>,
 ) {
-    assert_eq!(Way::of(&signed(url, header)), way);
+    assert_eq!(Way::of_address(&signed(url, header)), way);
 }
 
 #[test]
@@ -88,23 +88,18 @@ fn accept(listener: &TcpListener) -> (String, BufReader<TcpStream>) {
 }
 
 /// Sends to a server that is played by `serve`.
-fn streamed(way: Way, archive: &Growing, serve: impl FnOnce(TcpListener) + Send) -> Streamed {
+fn streamed(way: Way<'_>, archive: &Growing, serve: impl FnOnce(TcpListener) + Send) -> Streamed {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let put = signed(
-        &format!("http://{}/k?sig=x", listener.local_addr().unwrap()),
-        None,
-    );
+    let url = format!("http://{}/k?sig=x", listener.local_addr().unwrap());
+    let entry = ArchiveCacheEntry {
+        file: "cache.zip".into(),
+        put: Some(signed(&url, None)),
+        ..ArchiveCacheEntry::default()
+    };
     let client = super::super::client(60, None);
     thread::scope(|scope| {
         scope.spawn(|| serve(listener));
-        stream(
-            &client,
-            &put,
-            way,
-            archive,
-            Path::new("cache.zip"),
-            SystemTime::UNIX_EPOCH,
-        )
+        stream(&client, &entry, way, archive, SystemTime::UNIX_EPOCH)
     })
 }
 

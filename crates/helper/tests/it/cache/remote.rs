@@ -149,7 +149,7 @@ fn a_cache_comes_from_the_store_unless_the_local_one_is_as_new() {
     );
     assert!(
         done.err()
-            .contains(&format!("Downloading cache.zip from {}", store.url("/k")))
+            .contains(&format!("Downloading cache from {}", store.url("/k")))
     );
     assert_eq!(
         fs::read_to_string(job.project().join("vendor/a")).unwrap(),

@@ -14,7 +14,7 @@ use rstest::rstest;
 
 use crate::support::{Finished, Job, PROGRAM, Reply, Store, StoreRequest, until};
 
-fn signed(store: &Store, path: &str) -> SignedUrl {
+pub(super) fn signed(store: &Store, path: &str) -> SignedUrl {
     SignedUrl {
         url: store.url(path).into(),
         headers: Vec::new(),
@@ -314,7 +314,7 @@ fn a_missing_object_is_a_miss_in_ranges_too() {
 }
 
 /// An entry whose archive is too long to be packed before it is sent.
-fn large_entry(job: &Job, put: SignedUrl) -> ArchiveCacheEntry {
+pub(super) fn large_entry(job: &Job, put: SignedUrl) -> ArchiveCacheEntry {
     job.write("vendor/large", noise(20 << 20));
     ArchiveCacheEntry {
         put: Some(put),
@@ -413,7 +413,7 @@ fn azure(store: &Store) -> SignedUrl {
 }
 
 /// Value of an item of the query.
-fn item<'a>(request: &'a StoreRequest, name: &str) -> &'a str {
+pub(super) fn item<'a>(request: &'a StoreRequest, name: &str) -> &'a str {
     let query = request.target.split_once('?').unwrap().1;
     query
         .split('&')

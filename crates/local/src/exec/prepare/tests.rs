@@ -58,6 +58,7 @@ fn preparation(options: &RunOptions) -> Preparation {
         naming: gantry_config::Naming::default(),
         shared_local_cache: false,
         nested_variables: false,
+        s3_multipart: true,
         mask_encoded: true,
     };
     Preparation {
