@@ -43,7 +43,7 @@ async fn a_server_without_encryption_is_asked_by_its_whole_address_where_there_i
     let anywhere = ([127, 0, 0, 1], 0).into();
     let proxy = Proxy::start(anywhere, &[(NAME, server)]).await;
     let text = operator.text();
-    operator.write(&text.replace(&gitlab.url(), "http://gitlab.gantry.test"));
+    operator.write(&text.replace(gitlab.url(), "http://gitlab.gantry.test"));
     let address = format!("http://{}", proxy.addr());
     let operator = operator.with_environment("HTTP_PROXY", &address);
     operator.run(&["verify"]).await.succeeded();
