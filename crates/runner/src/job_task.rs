@@ -293,8 +293,9 @@ fn log_images(open: &OpenJob, plan: &Plan) {
     {
         tell("Image configured for job", &plan.build.image);
     }
-    // Services of the configuration come after those of the job.
-    for service in plan.services.iter().take(payload.services.len()) {
+    // Services of the configuration come before those of the job.
+    let of_configuration = plan.services.len().saturating_sub(payload.services.len());
+    for service in &plan.services[of_configuration..] {
         tell("Service image configured for job", &service.container.image);
     }
 }
