@@ -91,6 +91,38 @@ fn services_answer_to_their_aliases_with_and_without_a_network_of_the_job() {
 }
 
 #[test]
+fn services_are_waited_for_and_what_they_print_is_shown_if_the_job_asks_for_it() {
+    let Some(engine) = engine() else { return };
+    let file = "
+job:
+  image: gantry.test/busybox:1
+  services:
+    - name: gantry.test/busybox:1
+      alias: web
+      variables: {HEALTHCHECK_TCP_PORT: '8080'}
+      command: [sh, -c, 'echo booting; sleep 1; exec httpd -f -p 8080 -h /etc']
+  variables: {CI_DEBUG_SERVICES: 'true'}
+  script:
+    - wget -qO - http://web:8080/passwd | grep -q root
+    - echo answered at once
+";
+    let repository = Repository::new(file, Some(&engine));
+    repository.exec(&[]).assert(
+        0,
+        &[
+            "job | Waiting for services to be up and running (timeout 30 seconds)...
+",
+            "job | [service:gantry.test__busybox-gantry.test-busybox-web] 20",
+            "Z booting
+",
+            "job | answered at once
+",
+        ],
+    );
+    repository.assert_nothing_left();
+}
+
+#[test]
 fn variables_of_the_command_line_win_over_the_file_and_the_file_over_predefined_ones() {
     let Some(engine) = engine() else { return };
     let file = "
