@@ -3,6 +3,7 @@
 
 mod flags;
 mod health_check;
+mod proxy_exec;
 mod spec;
 
 use std::{
@@ -51,6 +52,18 @@ impl From<&str> for Failed {
 
 /// Runs a command.
 pub(crate) fn run(name: &str, args: Vec<OsString>) -> Result<(), Failed> {
+    let asks_for_help = args
+        .first()
+        .is_some_and(|word| word == "--help" || word == "-help" || word == "-h");
+    match name {
+        _ if asks_for_help => {}
+        "proxy-exec" => return Err(proxy_exec::run(args)),
+        "read-logs" => {
+            return Err("read-logs is of the Kubernetes executor, which Gantry has not".into());
+        }
+        "steps" => return Err("steps: this helper runs no native steps".into()),
+        _ => {}
+    }
     let flags = Flags::parse(name, &spec(name), args)?;
     if flags.help {
         log::plain(&flags::help(name, &spec(name)));
@@ -167,6 +180,20 @@ fn artifacts_downloader(flags: &Flags) -> Result<(), Failed> {
         .map_err(|error| Failed(Some(error)))
 }
 
+/// Time limit of the requests of a cache, in seconds; the flag is in minutes. A negative one is the usual one (config-toml §8).
+fn cache_timeout(flags: &Flags) -> Result<u64, Failed> {
+    const MINUTES: u64 = 10;
+    let is_negative = flags
+        .value("timeout")
+        .is_some_and(|text| text.parse::<i64>().is_ok_and(|minutes| minutes < 0));
+    let minutes = if is_negative {
+        MINUTES
+    } else {
+        flags.number("timeout", MINUTES)?
+    };
+    Ok(minutes.saturating_mul(60))
+}
+
 fn signed(url: &str) -> SignedUrl {
     SignedUrl {
         url: url.into(),
@@ -231,7 +258,7 @@ fn cache_archiver(flags: &Flags) -> Result<(), Failed> {
         metadata: metadata(flags),
         ..ArchiveCacheEntry::default()
     };
-    let client = cache::client(flags.number("timeout", 10)? * 60, None);
+    let client = cache::client(cache_timeout(flags)?, None);
     cache::save::save_as(
         &here,
         &entry,
@@ -305,7 +332,7 @@ fn cache_extractor(flags: &Flags) -> Result<(), Failed> {
         alternate: source("alternate-url", "alternate-head-url"),
         ..RestoreCandidate::default()
     };
-    let client = cache::client(flags.number("timeout", 10)? * 60, None);
+    let client = cache::client(cache_timeout(flags)?, None);
     cache::restore::restore(&here()?, &candidate, &client, parallel(flags)?)
         .map(drop)
         .map_err(|error| Failed((!error.told).then_some(error.text)))

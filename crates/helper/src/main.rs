@@ -56,7 +56,8 @@ usage: gantry-helper agent [--socket PATH] [--keep-umask]
                                                do the helper stages of a job (main process of a helper container)
        gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
        gantry-helper COMMAND [flags]           artifacts-uploader, artifacts-downloader, cache-archiver, cache-extractor,
-                                               cache-init, health-check: as gitlab-runner-helper; COMMAND --help says more
+                                               cache-init, health-check, proxy-exec: as gitlab-runner-helper;
+                                               COMMAND --help says more
        gantry-helper --version
 
 Files of the stages may be written to by every user, unless --keep-umask leaves that to the container's umask.
@@ -85,6 +86,7 @@ enum Command {
     },
     Version,
     Help,
+    Unknown(String),
 }
 
 fn main() -> ExitCode {
@@ -117,8 +119,16 @@ fn main() -> ExitCode {
             };
         }
         Command::AwaitServices(arguments) => await_services::run(arguments),
-        Command::Version => print(&format!("gantry-helper {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Version => print(&version()),
         Command::Help => print(USAGE),
+        Command::Unknown(name) => {
+            log::line(
+                log::Level::Fatal,
+                &format!("Command {name} not found."),
+                &[],
+            );
+            return ExitCode::FAILURE;
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -193,7 +203,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
         },
         "--version" | "-version" | "-v" | "-V" => Command::Version,
         "--help" | "-h" | "help" => Command::Help,
-        _ => return Err(format!("unknown command `{name}`")),
+        _ if name.starts_with('-') => return Err(format!("unknown option `{name}`")),
+        _ => return Ok(Command::Unknown(name)),
     };
     match args.next() {
         None => Ok(command),
@@ -202,6 +213,28 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             extra.to_string_lossy()
         )),
     }
+}
+
+/// Own version and the peer release it stands for, in the peer's six lines (cli §1).
+fn version() -> String {
+    let branch: Vec<&str> = PEER_VERSION.split('.').take(2).collect();
+    format!(
+        "Version:      {own} (compatible with GitLab Runner {PEER_VERSION})\n\
+         Git revision: HEAD\n\
+         Git branch:   {branch}-stable\n\
+         GO version:   rust{compiler}\n\
+         Built:        unknown\n\
+         OS/Arch:      {platform}/{architecture}\n",
+        own = env!("CARGO_PKG_VERSION"),
+        branch = branch.join("-"),
+        compiler = env!("CARGO_PKG_RUST_VERSION"),
+        platform = std::env::consts::OS,
+        architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        },
+    )
 }
 
 /// Whether a word before the command is an option that the peer's helper takes there (cli §1); its value is taken, too. They change
@@ -348,7 +381,7 @@ mod tests {
     fn usage_errors_name_what_is_wrong() {
         for (args, text) in [
             (&[][..], "a command is missing"),
-            (&["serve"], "unknown command `serve`"),
+            (&["--serve"], "unknown option `--serve`"),
             (&["--debug"], "a command is missing"),
             (&["--log-level"], "--log-level needs a value"),
             (

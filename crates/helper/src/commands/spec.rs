@@ -6,13 +6,16 @@ use super::flags::Kind;
 pub(super) type Flag = (&'static str, Kind, &'static str);
 
 /// All commands.
-pub(super) const NAMES: [&str; 6] = [
+pub(super) const NAMES: [&str; 9] = [
     "artifacts-uploader",
     "artifacts-downloader",
     "cache-archiver",
     "cache-extractor",
     "cache-init",
     "health-check",
+    "proxy-exec",
+    "read-logs",
+    "steps",
 ];
 
 /// Who asks the coordinator.
@@ -120,6 +123,10 @@ pub(super) fn spec(name: &str) -> Vec<Flag> {
         "artifacts-downloader" => &[&CREDENTIALS, &ARTIFACTS_DOWNLOADER, &[METER], &RANGES],
         "cache-archiver" => &[&CACHE, &SELECTION, &CACHE_ARCHIVER, &[METER], &RANGES],
         "cache-extractor" => &[&CACHE, &CACHE_EXTRACTOR, &[METER], &RANGES],
+        "proxy-exec" => &[&[
+            ("bootstrap", Kind::Bool, ""),
+            ("temp-dir", Kind::Value, "RUNNER_TEMP_PROJECT_DIR"),
+        ]],
         "health-check" => &[&[("port", Kind::List, ""), ("p", Kind::List, "")]],
         _ => &[],
     };

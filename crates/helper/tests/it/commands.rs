@@ -163,6 +163,7 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
         "cache-extractor",
         "cache-init",
         "health-check",
+        "proxy-exec",
     ] {
         let (ok, text) = run(dir.path(), &[name, "--help"]);
         assert!(
@@ -175,4 +176,99 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn what_is_no_command_is_told_as_the_peer_tells_it() {
+    let output = Command::new(PROGRAM).arg("serve").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("FATAL: Command serve not found."), "{text}");
+    for (name, why) in [("read-logs", "Kubernetes"), ("steps", "no native steps")] {
+        let (ok, text) = run(Path::new("/"), &[name, "--path", "x"]);
+        assert!(!ok && text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn the_version_has_the_six_lines_of_the_peer() {
+    let (ok, text) = run(Path::new("/"), &["--version"]);
+    assert!(ok);
+    let lines: Vec<_> = text
+        .lines()
+        .map(|line| line.split_once(':').unwrap())
+        .collect();
+    let names: Vec<_> = lines.iter().map(|line| line.0).collect();
+    assert_eq!(
+        names,
+        [
+            "Version",
+            "Git revision",
+            "Git branch",
+            "GO version",
+            "Built",
+            "OS/Arch"
+        ]
+    );
+    let own = concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (compatible with GitLab Runner 19."
+    );
+    assert!(lines[0].1.trim().starts_with(own), "{text}");
+    assert_eq!(lines[2].1.trim(), "19-4-stable");
+}
+
+#[test]
+fn a_command_is_run_in_place_of_the_helper_which_may_leave_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let temp = dir.path().join("project.tmp");
+    let output = Command::new(PROGRAM)
+        .args([
+            "proxy-exec",
+            "--bootstrap",
+            "sh",
+            "-c",
+            "echo $$ $0 $1; exit 3",
+            "--bootstrap",
+            "b",
+        ])
+        .env("RUNNER_TEMP_PROJECT_DIR", &temp)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with(" --bootstrap b\n"), "{text}");
+    let copy = temp.join("gitlab-runner-helper");
+    let output = Command::new(&copy)
+        .args(["proxy-exec", "/nonexistent/shell"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("cannot run /nonexistent/shell: No such file"),
+        "{text}"
+    );
+    assert_eq!(fs::read_dir(&temp).unwrap().count(), 1);
+}
+
+#[test]
+fn a_negative_time_limit_of_a_cache_is_the_usual_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "x").unwrap();
+    let archive = [
+        "cache-archiver",
+        "--file",
+        "c.zip",
+        "--path",
+        "a",
+        "--timeout",
+    ];
+    let (ok, text) = run(dir.path(), &[&archive[..], &["-5"]].concat());
+    assert!(ok, "{text}");
+    let (ok, text) = run(dir.path(), &[&archive[..], &["soon"]].concat());
+    assert!(
+        !ok && text.contains("invalid value \"soon\" for flag -timeout"),
+        "{text}"
+    );
 }

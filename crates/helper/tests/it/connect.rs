@@ -64,12 +64,7 @@ fn without_an_agent_it_gives_up_and_says_so() {
 
 #[test]
 fn usage_mistakes_have_a_code_of_their_own() {
-    let output = Command::new(PROGRAM).arg("serve").output().unwrap();
+    let output = Command::new(PROGRAM).arg("--serve").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown command `serve`\nusage: "));
-    let output = Command::new(PROGRAM).arg("--version").output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        concat!("gantry-helper ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown option `--serve`\nusage: "));
 }
