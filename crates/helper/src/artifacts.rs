@@ -84,11 +84,18 @@ fn fields(answer: &Answer, job: u64, token: &str) -> Vec<(&'static str, String)>
     fields
 }
 
+/// The longest pause that a server may ask for: a job waits, and a try too early costs one answer.
+const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(120);
+
 /// How long a busy server asks to be left alone: `Retry-After` in seconds (coordinator-api §13; a date is left out of account there,
 /// too).
 fn asked_pause(answer: &Answer) -> Option<Duration> {
-    let seconds = answer.header("retry-after")?.trim().parse().ok()?;
-    (seconds > 0).then(|| Duration::from_secs(seconds))
+    pause_of(answer.header("retry-after")?)
+}
+
+fn pause_of(retry_after: &str) -> Option<Duration> {
+    let seconds = retry_after.trim().parse().ok()?;
+    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST_ASKED_PAUSE))
 }
 
 /// A value in a query.
@@ -108,6 +115,16 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_left_alone_as_long_as_it_asks_but_not_for_a_day() {
+        let seconds = |text| pause_of(text).map(|pause| pause.as_secs());
+        assert_eq!(seconds(" 3 "), Some(3));
+        assert_eq!(seconds("86400"), Some(120));
+        for text in ["0", "-1", "Sun, 29 Nov 2026 00:00:00 GMT", ""] {
+            assert_eq!(seconds(text), None);
+        }
+    }
 
     #[test]
     fn tokens_are_shown_in_part() {

@@ -22,7 +22,7 @@ use crate::{
     selection::{find, variable},
 };
 
-/// Tries in total, where the server says that it is busy.
+/// Tries in total, where the server's answer is one that may be another soon.
 const BUSY_TRIES: u32 = 6;
 /// Tries in total otherwise.
 const TRIES: u32 = 3;
@@ -401,13 +401,19 @@ fn reply(
             } else {
                 format!("received: {text} ({message})")
             };
-            Err(if status == 429 {
+            Err(if may_pass(status) {
                 Failure::Busy(problem, pause)
             } else {
                 Failure::Temporary(problem)
             })
         }
     }
+}
+
+/// Whether a server that answers this is likely to be well again in seconds: busy, restarting, or behind a proxy that finds it not
+/// (coordinator-api §13).
+fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
 /// `CI_DEBUG_TRACE`, in the forms that GitLab Runner takes.

@@ -169,10 +169,13 @@ fn artifacts_go_up_and_come_down_the_same() {
 }
 
 #[test]
-fn a_busy_coordinator_is_asked_up_to_six_times_and_gets_the_same_bytes_each_time() {
+fn a_coordinator_that_is_not_well_is_asked_more_often_and_gets_the_same_bytes_each_time() {
     let mut job = Job::new();
     job.write("a", "x");
-    let store = Store::start(|_, number| Reply::status(if number < 3 { 503 } else { 201 }));
+    let store = Store::start(|_, number| {
+        let statuses = [503, 500, 520];
+        Reply::status(statuses.get(number).copied().unwrap_or(201))
+    });
     let done = job.upload(&store, vec![entry("a")]).ok();
     assert_eq!(done.err().matches("Retrying...").count(), 3);
     assert!(
