@@ -84,6 +84,15 @@ fn fields(answer: &Answer, job: u64, token: &str) -> Vec<(&'static str, String)>
     fields
 }
 
+/// Tries in total, where the server's answer is one that may be another soon.
+const BUSY_TRIES: u32 = 6;
+
+/// Whether a server that answers this is likely to be well again in seconds: busy, restarting, or behind a proxy that finds it not
+/// (coordinator-api §13).
+fn may_pass(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 512..)
+}
+
 /// The longest pause that a server may ask for: a job waits, and a try too early costs one answer.
 const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(120);
 

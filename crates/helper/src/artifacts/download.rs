@@ -7,7 +7,7 @@ use gantry_agent::{Dependency, DownloadArtifactsRequest, EntryOutcome, EntryResu
 use gantry_archive::{Extracted, Growing};
 use ureq::http::Method;
 
-use super::{ArtifactError, address, asked_pause, client, fields};
+use super::{ArtifactError, BUSY_TRIES, address, asked_pause, client, fields, may_pass};
 use crate::{
     http::{Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect},
     log,
@@ -97,6 +97,7 @@ fn download(
             part: Part::new(&growing),
             place: &place,
             pause: None,
+            busy: false,
         };
         attempts.run()?;
         growing.finish();
@@ -129,6 +130,8 @@ struct Attempts<'a> {
     place: &'a str,
     /// What the server asked for.
     pause: Option<Duration>,
+    /// Whether the last answer was one that may be another soon.
+    busy: bool,
 }
 
 impl Attempts<'_> {
@@ -145,7 +148,12 @@ impl Attempts<'_> {
                 Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
                 Err(Failure::Temporary(text)) => text,
             };
-            if tries >= self.request.retries {
+            let most = if self.busy {
+                self.request.retries.max(BUSY_TRIES - 1)
+            } else {
+                self.request.retries
+            };
+            if tries >= most {
                 return Err(ArtifactError::new(format!("invalid argument: {problem}")));
             }
             tries += 1;
@@ -178,6 +186,7 @@ impl Attempts<'_> {
     /// Follows redirects. `parallel`: what another server has may come in ranges.
     fn get(&mut self, mut url: String, mut parallel: Option<Parallel>) -> Result<(), Failure> {
         let home = origin(&self.first);
+        self.busy = false;
         let (mut told, mut redirects) = (false, 0);
         while redirects <= MOST_REDIRECTS {
             let mut headers = Vec::new();
@@ -237,7 +246,8 @@ impl Attempts<'_> {
                     ));
                 }
                 status => {
-                    if matches!(status, 429 | 503) {
+                    if may_pass(status) {
+                        self.busy = true;
                         self.pause = asked_pause(&answer);
                     }
                     return Err(refused(self.dependency, answer, status));

@@ -12,7 +12,9 @@ use gantry_agent::{ArtifactEntry, EntryOutcome, EntryResult, UploadArtifactsRequ
 use gantry_archive::{Format, Item, Level, PackError, Packed, pack, threads};
 use ureq::http::Method;
 
-use super::{ArtifactError, address, asked_pause, client, encoded, fields, provenance};
+use super::{
+    ArtifactError, BUSY_TRIES, address, asked_pause, client, encoded, fields, may_pass, provenance,
+};
 use crate::{
     cache::save::level,
     expansion::expand,
@@ -22,8 +24,6 @@ use crate::{
     selection::{find, variable},
 };
 
-/// Tries in total, where the server's answer is one that may be another soon.
-const BUSY_TRIES: u32 = 6;
 /// Tries in total otherwise.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -408,12 +408,6 @@ fn reply(
             })
         }
     }
-}
-
-/// Whether a server that answers this is likely to be well again in seconds: busy, restarting, or behind a proxy that finds it not
-/// (coordinator-api §13).
-fn may_pass(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
 /// `CI_DEBUG_TRACE`, in the forms that GitLab Runner takes.

@@ -227,6 +227,23 @@ fn a_server_that_limits_its_rate_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[test]
+fn a_download_outlives_a_coordinator_that_is_not_well_for_a_while() {
+    let mut job = Job::new();
+    job.write("a", "x");
+    let up = Store::start(|_, _| Reply::status(201));
+    job.upload(&up, vec![entry("a")]).ok();
+    let archive = part(&up.seen()[0]).1;
+    fs::remove_file(job.project().join("a")).unwrap();
+    let down = Store::start(move |_, number| match [500, 502, 504, 408].get(number) {
+        Some(&status) => Reply::status(status),
+        None => Reply::status(200).body(archive.clone()),
+    });
+    job.download(&down, vec![dependency(5)]).ok();
+    assert_eq!(down.seen().len(), 5);
+    assert!(job.project().join("a").exists());
+}
+
+#[test]
 fn answers_that_are_final_are_not_asked_again() {
     let mut job = Job::new();
     job.write("a", "x");
@@ -454,7 +471,7 @@ fn downloads_that_fail_say_why_and_the_other_dependencies_are_still_fetched() {
             .filter(|request| request.target.contains(&format!("/{id}/")))
             .count()
     };
-    assert_eq!((count(1), count(2), count(3)), (1, 1, 3));
+    assert_eq!((count(1), count(2), count(3)), (1, 1, 6));
     assert_eq!(done.entries[5].outcome, EntryOutcome::Done);
     assert!(job.project().join("a").exists(), "the last one is there");
 }
