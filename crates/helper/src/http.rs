@@ -298,8 +298,21 @@ pub(crate) fn redirected(from: &str, answer: &Answer) -> Option<Result<String, S
             Err(format!("redirected without encryption to {}", origin(&to)))
         }
         Some(to) => Ok(to),
-        None => Err("redirected to nowhere".into()),
+        None => Err(redirected_to_nowhere(from, answer)),
     })
+}
+
+/// What is said of a redirect that leads to no address: who sent it, and what it named, without what may be secret in either.
+pub(crate) fn redirected_to_nowhere(from: &str, answer: &Answer) -> String {
+    let from = clean_url(from);
+    match answer.header("location") {
+        Some(target) => {
+            let target = shown(&clean_url(target));
+            let target = target.rsplit('@').next().unwrap_or_default();
+            format!("redirected to nowhere: {from} names `{target}`, which is no http address")
+        }
+        None => format!("redirected to nowhere: {from} names no address"),
+    }
 }
 
 pub(crate) fn too_many_redirects() -> String {

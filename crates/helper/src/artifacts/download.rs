@@ -9,7 +9,9 @@ use ureq::http::Method;
 
 use super::{ArtifactError, BUSY_TRIES, address, asked_pause, client, fields, may_pass};
 use crate::{
-    http::{Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect},
+    http::{
+        Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect, redirected_to_nowhere,
+    },
     log,
     receive::{self, Broken, Object, Parallel, Part, unpack_meanwhile},
     selection::variable,
@@ -212,7 +214,7 @@ impl Attempts<'_> {
                         .header("location")
                         .and_then(|location| redirect(&url, location));
                     let Some(to) = to else {
-                        return Err(Failure::Temporary("redirected to nowhere".into()));
+                        return Err(Failure::Temporary(redirected_to_nowhere(&url, &answer)));
                     };
                     if !told && origin(&to) != home {
                         told = true;

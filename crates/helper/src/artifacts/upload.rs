@@ -18,7 +18,9 @@ use super::{
 use crate::{
     cache::save::level,
     expansion::expand,
-    http::{Body, Client, HttpError, MOST_REDIRECTS, origin, redirect, shown},
+    http::{
+        Body, Client, HttpError, MOST_REDIRECTS, origin, redirect, redirected_to_nowhere, shown,
+    },
     log,
     meter::Meter,
     selection::{find, variable},
@@ -372,7 +374,7 @@ fn reply(
                         &crate::http::status_text(status),
                         &answer,
                     );
-                    Err(Failure::Temporary("redirected to nowhere".into()))
+                    Err(Failure::Temporary(redirected_to_nowhere(url, &answer)))
                 }
             }
         }

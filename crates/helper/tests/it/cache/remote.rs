@@ -244,8 +244,8 @@ fn what_a_store_answers_instead_of_a_cache_fails_with_its_reason_and_leaves_the_
             Reply::status(302).with("Location", "/again"),
         ),
         (
-            "redirected to nowhere",
-            Reply::status(302).with("Location", "file:///etc/passwd"),
+            "names `file:///etc/passwd`, which is no http address",
+            Reply::status(302).with("Location", "file://user:word@/etc/passwd?signature=1"),
         ),
         (
             "GET http://127.0.0.1",
