@@ -69,7 +69,7 @@ fn the_carried_helper_runs_in_an_image_without_a_shell() {
     printed(&copy);
     let words = printed(&run);
     assert!(
-        words.starts_with(PROGRAM) && words.contains(env!("CARGO_PKG_VERSION")),
+        words.starts_with("Version:") && words.contains(env!("CARGO_PKG_VERSION")),
         "{words}"
     );
     printed(&removed);
