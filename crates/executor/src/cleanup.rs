@@ -14,19 +14,23 @@ const TRIES: u32 = 8;
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Stops every container of the job that may still run, side by side: the next job of a resource group must not meet a live
-/// service or port. Bounded; what cannot be stopped is left to the removal.
-pub(crate) async fn stop_all(context: &Context) {
+/// service or port. Bounded; what cannot be stopped is left to the removal. Says whether none runs any more.
+pub(crate) async fn stop_all(context: &Context) -> bool {
     let names = container_names(context);
     let stops = join_all(names.iter().map(|name| stop_one(context, name)));
-    if tokio::time::timeout(STOP_LIMIT, stops).await.is_err() {
-        tracing::warn!(
-            job = context.plan.job_id,
-            "some containers could not be stopped in time"
-        );
+    match tokio::time::timeout(STOP_LIMIT, stops).await {
+        Ok(stopped) => stopped.into_iter().all(|stopped| stopped),
+        Err(_) => {
+            tracing::warn!(
+                job = context.plan.job_id,
+                "some containers could not be stopped in time"
+            );
+            false
+        }
     }
 }
 
-async fn stop_one(context: &Context, name: &str) {
+async fn stop_one(context: &Context, name: &str) -> bool {
     // Nothing of worth is lost by force: the scripts are over, services have no say in the result.
     let stopped = async {
         match context.engine.container_inspect(name).await? {
@@ -40,9 +44,12 @@ async fn stop_one(context: &Context, name: &str) {
         }
     };
     match stopped.await {
-        Ok(()) => {}
-        Err(error) if error.is_not_found() => {}
-        Err(error) => tracing::warn!(container = name, %error, "container cannot be stopped"),
+        Ok(()) => true,
+        Err(error) if error.is_not_found() => true,
+        Err(error) => {
+            tracing::warn!(container = name, %error, "container cannot be stopped");
+            false
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn until_written<T>(
 }
 
 /// Writes the last line of the log, ends the log, and writes the verdict down. Also for a job that never got to the executor's
-/// work.
+/// work. `stopped`: no container of the job runs any more.
 ///
 /// # Errors
 /// Only when the journal or the log cannot be written.
@@ -63,6 +63,7 @@ pub async fn conclude(
     journal: &Journal<Record>,
     trace: &JobTrace,
     cause: Option<Cause>,
+    stopped: bool,
 ) -> Result<Verdict, ExecutorError> {
     match &cause {
         None => trace.line_once("last", Level::Info, &Outcome::Success.last_line()),
@@ -83,6 +84,7 @@ pub async fn conclude(
         checksum: progress.checksum,
         size: progress.len,
         ended_ms: Some(unix_ms()),
+        stopped,
     };
     note(journal, &Record::Verdict(Box::new(verdict.clone())), true).await?;
     Ok(verdict)

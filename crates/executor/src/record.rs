@@ -179,6 +179,9 @@ pub struct Verdict {
     /// Unix milliseconds of the end; `None` in journals of version 0.1.0.
     #[serde(default)]
     pub ended_ms: Option<u64>,
+    /// Whether no container of the job runs any more; `false` if that is not known.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// Where a job stands: its journal folded.

@@ -153,7 +153,9 @@ impl Job {
 
     /// Stops all containers of the job, for a job that nobody wants any more.
     pub fn stop(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async { cleanup::stop_all(&self.context()).await })
+        Box::pin(async {
+            cleanup::stop_all(&self.context()).await;
+        })
     }
 
     /// Removes everything the job made, bounded and again and again; says whether all is gone. Safe to repeat.
@@ -183,13 +185,14 @@ impl Walk {
         self.service_logs.job_is_over();
         let context = self.context.clone();
         // Side by side, for the verdict waits for both.
-        let (ended, ()) = tokio::join!(Box::pin(self.end_uploads()), cleanup::stop_all(&context));
+        let (ended, stopped) =
+            tokio::join!(Box::pin(self.end_uploads()), cleanup::stop_all(&context));
         self.service_logs.finish().await;
         ended?;
-        self.verdict().await
+        self.verdict(stopped).await
     }
 
-    async fn verdict(&mut self) -> Result<Verdict, ExecutorError> {
+    async fn verdict(&mut self, stopped: bool) -> Result<Verdict, ExecutorError> {
         let context = &self.context;
         // Of a local run the user knows: it was Ctrl-C.
         if self.flow.canceled_in_script() && context.working_tree.is_none() {
@@ -200,6 +203,7 @@ impl Walk {
             &context.journal,
             &context.trace,
             self.flow.failure().cloned(),
+            stopped,
         )
         .await
     }

@@ -160,6 +160,7 @@ fn a_job_whose_engine_never_comes_back_ends_with_its_time() {
         let process = bench.start().await;
         let (verdict, removed) = process.live().await.unwrap();
         assert!(!removed);
+        assert!(!verdict.stopped, "nobody could stop its container");
         bench.engine.come_up();
         assert!(process.job.remove().await);
         bench.ending(&process, verdict).await.unwrap()

@@ -380,7 +380,8 @@ fn containers_are_stopped_before_the_verdict_and_removed_after_it() {
         let process = bench.start().await;
         // Up to the verdict alone.
         let (_wishes, wishes) = tokio::sync::watch::channel(Wish::Run);
-        process.job.run(wishes.clone()).await.unwrap();
+        let verdict = process.job.run(wishes.clone()).await.unwrap();
+        assert!(verdict.stopped);
         let containers = bench.engine.containers();
         assert_eq!(containers.len(), 4);
         for container in containers {

@@ -8,6 +8,8 @@ use std::{
 
 use gantry_agent::{Line, LineKind};
 
+use crate::order;
+
 const RESET: &str = "\x1b[0;m";
 const YELLOW: &str = "\x1b[0;33m";
 const RED: &str = "\x1b[31;1m";
@@ -29,6 +31,7 @@ pub(crate) type Fields<'a> = &'a [(&'a str, String)];
 
 /// A log line.
 pub(crate) fn line(level: Level, message: &str, fields: Fields<'_>) {
+    order::turn(io::stderr(), io::stdout());
     emit(&mut io::stderr(), &formatted(level, message, fields));
 }
 
@@ -42,12 +45,12 @@ pub(crate) fn warning(message: &str) {
 
 /// A notice of the stage: bold green.
 pub(crate) fn notice(text: &str) {
-    emit(&mut io::stdout(), &format!("{GREEN}{text}{RESET}\n"));
+    plain(&format!("{GREEN}{text}{RESET}\n"));
 }
 
 /// Something that went wrong and does not matter to the job: yellow.
 pub(crate) fn yellow(text: &str) {
-    emit(&mut io::stdout(), &format!("{YELLOW}{text}{RESET}\n"));
+    plain(&format!("{YELLOW}{text}{RESET}\n"));
 }
 
 /// A line that the runner prepared.
@@ -60,6 +63,7 @@ pub(crate) fn prepared(line: &Line) {
 
 /// As it is.
 pub(crate) fn plain(text: &str) {
+    order::turn(io::stdout(), io::stderr());
     emit(&mut io::stdout(), text);
 }
 

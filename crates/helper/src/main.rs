@@ -21,6 +21,7 @@ mod http;
 mod hygiene;
 mod log;
 mod meter;
+mod order;
 mod owner;
 mod processes;
 mod receive;

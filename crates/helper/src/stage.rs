@@ -19,7 +19,7 @@ use std::{
 use gantry_agent::{EntryResult, Secret, Variable};
 use rustix::{fs::Access, process::Pid};
 
-use crate::processes::Processes;
+use crate::{order, processes::Processes};
 
 /// From TERM to KILL of a canceled command.
 const GRACE: Duration = Duration::from_secs(5);
@@ -186,15 +186,19 @@ impl Stage {
 
     /// As it is.
     pub(crate) fn print(&self, text: &str) {
+        order::turn(&self.stdout, &self.stderr);
         // The reader is a thread of this process; if it is gone, so is everybody who could be told.
         (&self.stdout).write_all(text.as_bytes()).ok();
     }
 
     /// An error of the helper itself, in red.
     pub(crate) fn error(&self, text: &str) {
-        (&self.stderr)
-            .write_all(format!("\x1b[31;1mERROR: {text}\x1b[0;m\n").as_bytes())
-            .ok();
+        self.complain(&format!("\x1b[31;1mERROR: {text}\x1b[0;m\n"));
+    }
+
+    fn complain(&self, text: &str) {
+        order::turn(&self.stderr, &self.stdout);
+        (&self.stderr).write_all(text.as_bytes()).ok();
     }
 
     /// A command as a shell with `xtrace` would show it.
@@ -210,9 +214,7 @@ impl Stage {
 
     /// A line as shells with `xtrace` print it.
     fn trace(&self, line: &str) {
-        (&self.stderr)
-            .write_all(format!("+ {line}\n").as_bytes())
-            .ok();
+        self.complain(&format!("+ {line}\n"));
     }
 
     /// Takes variables into the environment, then those that scripts of earlier stages wrote down. Such as no program could be started with are left out with a warning.
@@ -414,6 +416,9 @@ impl Stage {
         if self.debug_trace {
             self.show_command(command);
         }
+        // It may write to either.
+        order::turn(&self.stderr, &self.stdout);
+        order::turn(&self.stdout, &self.stderr);
         command.env_clear().envs(&self.environment).stdin(stdin);
         if self.control.is_canceled() {
             return Err(StageError::canceled());

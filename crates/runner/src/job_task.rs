@@ -38,7 +38,8 @@ pub(crate) use open::{accept, find, take_up};
 pub(crate) struct Claim {
     pub(crate) slot: Option<Slot>,
     pub(crate) counted: Option<Counted>,
-    pub(crate) numbers: TakenNumbers,
+    /// `None` once no container of the job runs any more: see [`Verdict::stopped`].
+    pub(crate) numbers: Option<TakenNumbers>,
 }
 
 /// A job with its folder open. It is boxed: the futures that pass it on hold a pointer each instead of five kilobytes.
@@ -146,8 +147,13 @@ async fn bring_to_its_end(shared: Arc<Shared>, mut open: Box<OpenJob>, claim: Cl
     let Claim {
         slot,
         counted,
-        numbers,
+        mut numbers,
     } = claim;
+    if verdict.stopped {
+        // What is left is in nobody's way. The job that the server hands out on this one's report shall find the volumes that are kept
+        // for this number, with the cache in them.
+        numbers = None;
+    }
     let mut undelivered = None;
     if !open.progress.delivered {
         let state = final_state(&open, &verdict);
@@ -197,15 +203,22 @@ async fn run(
     if open.plan.is_none()
         && let Some(cause) = refusal(shared, open)
     {
-        return conclude(&open.journal, &open.trace, Some(cause)).await;
+        return give_up(open, cause).await;
     }
     if let Err(cause) = secrets::resolve(shared, open, &wish).await? {
-        return conclude(&open.journal, &open.trace, Some(cause)).await;
+        return give_up(open, cause).await;
     }
     match prepare_job(shared, open).await? {
         Ok(job) => job.run(wish).await,
-        Err(cause) => conclude(&open.journal, &open.trace, Some(cause)).await,
+        Err(cause) => give_up(open, cause).await,
     }
+}
+
+/// The end of a job that does not get to the executor.
+async fn give_up(open: &OpenJob, cause: Cause) -> Result<Verdict, ExecutorError> {
+    // Without a plan nothing was made.
+    let stopped = open.plan.is_none();
+    conclude(&open.journal, &open.trace, Some(cause), stopped).await
 }
 
 /// What the job asks for in vain.

@@ -215,11 +215,11 @@ impl Drop for Listed {
 /// Jobs that this process cannot bring to their end: what they have on the engine is no leftover, and their numbers are not free.
 #[derive(Default)]
 pub(crate) struct LeftBehind {
-    jobs: Mutex<Vec<(Listed, TakenNumbers)>>,
+    jobs: Mutex<Vec<(Listed, Option<TakenNumbers>)>>,
 }
 
 impl LeftBehind {
-    pub(crate) fn keep(&self, listed: Listed, numbers: TakenNumbers) {
+    pub(crate) fn keep(&self, listed: Listed, numbers: Option<TakenNumbers>) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.push((listed, numbers));
     }

@@ -214,6 +214,7 @@ mod tests {
             checksum: 0,
             size: 0,
             ended_ms: None,
+            stopped: true,
         })
     }
 

@@ -85,21 +85,19 @@ pub(crate) async fn accept(
         .numbers
         .take(&runner.unique_id(), project, &neighbours);
     let credentials = JobCredentials::of(&received.job, shared.info(&runner));
-    let claim = Claim {
-        slot: Some(slot),
-        counted: Some(counted),
-        numbers,
-    };
     let has_session = offer.is_some();
-    let created = create(
-        &shared,
-        &runner,
-        &coordinator,
-        received,
-        &claim,
-        listed,
-        has_session,
-    );
+    let created = async {
+        let origin = Origin::of(received, &runner, numbers.get(), has_session)?;
+        create(
+            &shared,
+            &runner,
+            &coordinator,
+            origin,
+            slot.waited(),
+            listed,
+        )
+        .await
+    };
     let mut open = match created.await {
         Ok(open) => open,
         Err(error) if error.is_no_space() => {
@@ -138,6 +136,11 @@ pub(crate) async fn accept(
         return;
     }
     open.session = terminal::open(&shared, &open, offer);
+    let claim = Claim {
+        slot: Some(slot),
+        counted: Some(counted),
+        numbers: Some(numbers),
+    };
     work(shared, open, claim).await;
 }
 
@@ -233,13 +236,11 @@ async fn create(
     shared: &Shared,
     runner: &Arc<RunnerConfig>,
     coordinator: &Coordinator,
-    received: ReceivedJob,
-    claim: &Claim,
+    mut origin: Origin,
+    waited: Duration,
     listed: Listed,
-    has_session: bool,
 ) -> Result<Box<OpenJob>, OpenError> {
-    let numbers = claim.numbers.get();
-    let mut origin = Origin::of(received, runner, numbers, has_session)?;
+    let numbers = origin.numbers();
     let log = gantry_plan::log_plan(&origin.payload, runner, &shared.host, numbers, &[]);
     let folder = shared.state.create_job(listed.key())?;
     let (journal, record, trace) =
@@ -254,7 +255,6 @@ async fn create(
             }
         };
     origin.forget_runner();
-    let waited = claim.slot.as_ref().map(Slot::waited).unwrap_or_default();
     let place = folder.path().to_owned();
     let facts = JobFacts::of(&origin.payload, runner, unix_ms(), waited, place);
     let observed = shared.observer.job(facts);
@@ -341,6 +341,10 @@ async fn reopen(
     let unique_id = runner.unique_id();
     let project = origin.payload.job_info.project_id;
     let running = progress.verdict.is_none();
+    let stopped = progress
+        .verdict
+        .as_ref()
+        .is_some_and(|verdict| verdict.stopped);
     let claim = Claim {
         slot: running.then(|| shared.slots.take_over()),
         counted: if running {
@@ -348,9 +352,10 @@ async fn reopen(
         } else {
             None
         },
-        numbers: shared
-            .numbers
-            .take_back(&unique_id, project, origin.numbers()),
+        numbers: (!stopped).then(|| {
+            let numbers = origin.numbers();
+            shared.numbers.take_back(&unique_id, project, numbers)
+        }),
     };
     let place = folder.path().to_owned();
     let facts = JobFacts::of(&origin.payload, &runner, accepted_ms, Duration::ZERO, place);

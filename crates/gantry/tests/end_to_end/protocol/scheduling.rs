@@ -2,11 +2,12 @@
 
 use super::*;
 
-/// A job that notes its begin and its end.
-fn noted(name: &str) -> JobBuilder {
+/// A job that notes its begin and its end, with `begun` jobs at least that have begun in between.
+fn noted(name: &str, begun: i32) -> JobBuilder {
     let begin = format!("echo begin {name} >> /witness/order");
+    let wait = format!("until [ $(grep -c begin /witness/order) -ge {begun} ]; do sleep 0.1; done");
     let end = format!("echo end {name} >> /witness/order");
-    job([begin.as_str(), "sleep 0.3", end.as_str()])
+    job([begin.as_str(), "sleep 0.3", &wait, end.as_str()])
 }
 
 /// The greatest number of jobs that ran at once.
@@ -29,7 +30,7 @@ async fn no_more_jobs_run_at_once_than_allowed(#[case] config: Config, #[case] m
         return;
     };
     let ids: Vec<_> = (0..5)
-        .map(|number| host.gitlab.enqueue(&noted(&number.to_string())))
+        .map(|number| host.gitlab.enqueue(&noted(&number.to_string(), most)))
         .collect();
     let runner = host.start();
     for id in ids {
@@ -70,7 +71,7 @@ async fn two_runners_share_one_slot_fairly() {
     host.gitlab.add_runner_token(token);
     host.configure(&config.more(&another(&host, token, "docker")));
     let ids: Vec<_> = (0..6)
-        .map(|number| host.gitlab.enqueue(&noted(&number.to_string())))
+        .map(|number| host.gitlab.enqueue(&noted(&number.to_string(), 1)))
         .collect();
     let runner = host.start();
     for id in ids {
@@ -152,7 +153,7 @@ async fn one_request_at_a_time_is_held() {
     let runner = host.start();
     host.gitlab.wait_for_requests(Endpoint::RequestJob, 2).await;
     let ids: Vec<_> = (0..3)
-        .map(|number| host.gitlab.enqueue(&noted(&number.to_string())))
+        .map(|number| host.gitlab.enqueue(&noted(&number.to_string(), 1)))
         .collect();
     for id in ids {
         host.end_of(id).await;
@@ -249,4 +250,34 @@ async fn numbers_of_jobs_that_another_runner_still_runs_are_skipped() {
         "{}",
         log.text()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_job_after_the_other_has_the_same_numbers_and_with_them_the_same_cache() {
+    let config = Config::new().concurrent(1).docker("volumes = [\"/cache\"]");
+    let Some(host) = Host::new(&config).await else {
+        return;
+    };
+    // Each is handed out on the report of the one before, when that is not removed yet.
+    let ids: Vec<_> = (0..4)
+        .map(|_| {
+            let script = [
+                "echo numbers $CI_CONCURRENT_ID $CI_CONCURRENT_PROJECT_ID",
+                "mkdir -p kept; echo saved >> kept/jobs; wc -l < kept/jobs",
+            ];
+            let cache = serde_json::json!([{"key": "kept", "paths": ["kept/"]}]);
+            host.gitlab.enqueue(&job(script).set("/cache", cache))
+        })
+        .collect();
+    let runner = host.start();
+    let mut logs = Vec::new();
+    for id in ids {
+        logs.push(JobLog::of(&host.end_of(id).await));
+    }
+    host.finish(runner).await;
+    host.remove_kept_volumes().await;
+    for (before, log) in logs.iter().enumerate() {
+        log.assert_prints("numbers 0 0");
+        log.assert_prints(&(before + 1).to_string());
+    }
 }
