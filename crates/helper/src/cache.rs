@@ -18,8 +18,10 @@ use ureq::http::Method;
 
 use crate::{
     files,
-    http::{Answer, Client, HttpError, Settings},
+    http::{Answer, Client, HttpError, Settings, shown},
     log,
+    receive::Parallel,
+    selection::variable,
 };
 
 /// Tries of a transfer.
@@ -77,6 +79,22 @@ pub(crate) fn client(timeout_seconds: u64, ca: Option<String>) -> Client {
         timeout: Some(Duration::from_secs(seconds)),
         header_timeout: Some(Duration::from_secs(30)),
     })
+}
+
+/// How archives come where they come in ranges: `CACHE_CONCURRENCY` of `CACHE_CHUNK_SIZE` bytes at a time.
+pub(crate) fn ranges() -> Option<Parallel> {
+    let number = |name: &str| {
+        let text = variable(name).filter(|text| !text.is_empty())?;
+        let number: Option<u64> = text.parse().ok();
+        if number.is_none() {
+            log::warning(&format!(
+                "{name}: {:?} is left aside: a number of at least 0 is needed",
+                shown(&text)
+            ));
+        }
+        number
+    };
+    Parallel::new(number("CACHE_CONCURRENCY"), number("CACHE_CHUNK_SIZE"))
 }
 
 fn send(

@@ -4,6 +4,7 @@
 mod flags;
 mod health_check;
 mod proxy_exec;
+mod read_logs;
 mod spec;
 
 use std::{
@@ -20,63 +21,80 @@ use gantry_agent::{
     UploadArtifactsRequest,
 };
 
-pub(crate) use self::flags::boolean;
-use self::{
-    flags::Flags,
-    spec::{NAMES, spec},
+use self::flags::Flags;
+pub(crate) use self::{
+    flags::{boolean, boolean_apart, is_lone_boolean, split},
+    spec::Command,
 };
-use crate::{artifacts, cache, log, receive::Parallel, selection::variable};
+use crate::{
+    artifacts, cache, log,
+    receive::Parallel,
+    selection::{stand_in, variable},
+};
 
-/// Whether a word is one of these commands.
-pub(crate) fn is_command(name: &str) -> bool {
-    NAMES.contains(&name)
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Why, if that has not been printed.
+    pub(crate) text: Option<String>,
+    /// Exit code.
+    pub(crate) code: u8,
 }
-
-/// More requests at a time than this do not make a transfer faster.
-const MOST_REQUESTS: usize = 64;
-
-/// A command that failed; why has been printed if there is no text.
-pub(crate) struct Failed(pub(crate) Option<String>);
 
 impl From<String> for Failed {
     fn from(text: String) -> Self {
-        Self(Some(text))
+        Self {
+            text: Some(text),
+            code: 1,
+        }
     }
 }
 
 impl From<&str> for Failed {
     fn from(text: &str) -> Self {
-        Self(Some(text.into()))
+        text.to_owned().into()
     }
 }
 
-/// Runs a command.
-pub(crate) fn run(name: &str, args: Vec<OsString>) -> Result<(), Failed> {
-    let asks_for_help = args
-        .first()
-        .is_some_and(|word| word == "--help" || word == "-help" || word == "-h");
-    match name {
-        _ if asks_for_help => {}
-        "proxy-exec" => return Err(proxy_exec::run(args)),
-        "read-logs" => {
-            return Err("read-logs is of the Kubernetes executor, which Gantry has not".into());
+impl From<cache::CacheError> for Failed {
+    fn from(error: cache::CacheError) -> Self {
+        Self {
+            text: (!error.told).then_some(error.text),
+            code: 1,
         }
-        "steps" => return Err("steps: this helper runs no native steps".into()),
-        _ => {}
     }
-    let flags = Flags::parse(name, &spec(name), args)?;
+}
+
+/// Runs a command; `program` is what this program was called as.
+pub(crate) fn run(
+    command: &'static Command,
+    args: Vec<OsString>,
+    program: &str,
+) -> Result<(), Failed> {
+    let flags = Flags::parse(command, args, &variable)?;
     if flags.help {
-        log::plain(&flags::help(name, &spec(name)));
+        log::plain(&command.help(program));
         return Ok(());
     }
-    match name {
+    flags.warnings.iter().for_each(|text| log::warning(text));
+    stand_in(flags.for_variables());
+    match command.name {
         "artifacts-uploader" => artifacts_uploader(&flags),
         "artifacts-downloader" => artifacts_downloader(&flags),
         "cache-archiver" => cache_archiver(&flags),
         "cache-extractor" => cache_extractor(&flags),
         "cache-init" => cache_init(&flags),
-        _ => health_check::run(&flags),
+        "health-check" => health_check::run(&flags),
+        "proxy-exec" => Err(proxy_exec::run(&flags)),
+        "read-logs" => read_logs::run(&flags),
+        name => Err(format!("{name}: this helper runs no native steps").into()),
     }
+}
+
+/// Whether transfers may be in ranges: by a feature flag of the job, or since it is said how many at a time.
+fn in_ranges(flags: &Flags, feature: &str) -> bool {
+    flags.given("concurrency").is_some()
+        || variable(feature).is_some_and(|text| boolean(&text) == Some(true))
 }
 
 fn here() -> Result<PathBuf, Failed> {
@@ -94,23 +112,27 @@ fn selection(flags: &Flags) -> Selection {
 
 /// Server, number and token of a job.
 fn credentials(flags: &Flags) -> Result<(Coordinator, u64, String), Failed> {
-    let read = |flag: &str| match flags.value(flag) {
-        Some(path) if !path.is_empty() => fs::read_to_string(&path)
-            .map(Some)
-            .map_err(|error| Failed::from(format!("cannot read {path}: {error}"))),
-        _ => Ok(None),
+    let read = |flag: &str| {
+        let path = flags.filled(flag);
+        path.map(|path| {
+            fs::read_to_string(path)
+                .map_err(|error| Failed::from(format!("--{flag}: cannot read {path}: {error}")))
+        })
+        .transpose()
     };
-    let url = flags.value("url").unwrap_or_default();
-    let token = flags.value("token").unwrap_or_default();
-    if url.is_empty() || token.is_empty() {
-        return Err("Missing runner credentials".into());
+    let missing: Vec<_> = ["url", "token"]
+        .into_iter()
+        .filter(|name| flags.filled(name).is_none())
+        .map(|name| format!("--{name}"))
+        .collect();
+    if !missing.is_empty() {
+        return Err(format!("Missing runner credentials ({})", missing.join(" and ")).into());
     }
-    let id = flags.value("id").unwrap_or_default();
-    let Some(id) = id.parse().ok().filter(|&id| id > 0) else {
-        return Err("Missing build ID".into());
+    let Some(id) = u64::try_from(flags.integer("id")).ok().filter(|&id| id > 0) else {
+        return Err("Missing build ID (--id)".into());
     };
     let coordinator = Coordinator {
-        url,
+        url: flags.text("url").into(),
         tls: TlsFiles {
             ca: read("tls-ca-file")?,
             cert: read("tls-cert-file")?,
@@ -118,12 +140,12 @@ fn credentials(flags: &Flags) -> Result<(Coordinator, u64, String), Failed> {
         },
         user_agent: String::new(),
     };
-    Ok((coordinator, id, token))
+    Ok((coordinator, id, flags.text("token").into()))
 }
 
 fn artifacts_uploader(flags: &Flags) -> Result<(), Failed> {
     let (coordinator, job_id, token) = credentials(flags)?;
-    let text = |name: &str| flags.value(name).unwrap_or_default();
+    let text = |name: &str| flags.text(name).to_owned();
     let entry = ArtifactEntry {
         name: text("name"),
         selection: selection(flags),
@@ -150,17 +172,16 @@ fn artifacts_uploader(flags: &Flags) -> Result<(), Failed> {
         job_id,
         token: token.into(),
         entries: vec![entry],
-        timeout_seconds: flags.seconds("timeout", 3600)?,
-        response_header_timeout_seconds: flags.seconds("response-header-timeout", 600)?,
+        timeout_seconds: flags.seconds("timeout"),
+        response_header_timeout_seconds: flags.seconds("response-header-timeout"),
         provenance,
         variables: Vec::new(),
     };
-    artifacts::upload::run_quietly(&request).map_err(|error| Failed(Some(error)))
+    artifacts::upload::run_quietly(&request).map_err(Failed::from)
 }
 
 fn artifacts_downloader(flags: &Flags) -> Result<(), Failed> {
     let (coordinator, id, token) = credentials(flags)?;
-    let retries = flags.number("retry", 2)?;
     let request = DownloadArtifactsRequest {
         folder: None,
         project_dir: here()?,
@@ -172,26 +193,24 @@ fn artifacts_downloader(flags: &Flags) -> Result<(), Failed> {
         }],
         direct_download: flags.on("direct-download"),
         parallel_transfer: false,
-        retries: u32::try_from(retries).unwrap_or(u32::MAX),
-        retry_milliseconds: flags.seconds("retry-time", 1)? * 1000,
+        retries: u32::try_from(flags.count("retry")).unwrap_or(u32::MAX),
+        retry_milliseconds: flags.seconds("retry-time").saturating_mul(1000),
         variables: Vec::new(),
     };
-    artifacts::download::run_quietly(&request, parallel(flags)?)
-        .map_err(|error| Failed(Some(error)))
+    let parallel = in_ranges(flags, "FF_USE_PARALLEL_ARTIFACT_TRANSFER");
+    let parallel = parallel.then(|| {
+        let number = |name: &str| flags.given(name).map(|_| flags.count(name));
+        Parallel::new(number("concurrency"), number("chunk-size"))
+    });
+    let parallel = parallel.flatten();
+    artifacts::download::run_quietly(&request, parallel).map_err(Failed::from)
 }
 
-/// Time limit of the requests of a cache, in seconds; the flag is in minutes. A negative one is the usual one (config-toml §8).
-fn cache_timeout(flags: &Flags) -> Result<u64, Failed> {
-    const MINUTES: u64 = 10;
-    let is_negative = flags
-        .value("timeout")
-        .is_some_and(|text| text.parse::<i64>().is_ok_and(|minutes| minutes < 0));
-    let minutes = if is_negative {
-        MINUTES
-    } else {
-        flags.number("timeout", MINUTES)?
-    };
-    Ok(minutes.saturating_mul(60))
+/// Time limit of the requests of a cache, in seconds; the flag is in minutes. One that is not positive is the usual one (config-toml §8).
+fn cache_timeout(flags: &Flags) -> u64 {
+    u64::try_from(flags.integer("timeout"))
+        .unwrap_or_default()
+        .saturating_mul(60)
 }
 
 fn signed(url: &str) -> SignedUrl {
@@ -201,46 +220,35 @@ fn signed(url: &str) -> SignedUrl {
     }
 }
 
-/// Transfers in ranges, if more than one at a time is wanted.
-fn parallel(flags: &Flags) -> Result<Option<Parallel>, Failed> {
-    let requests = flags.number("concurrency", 0)?;
-    let chunk = match flags.number("chunk-size", 0)? {
-        0 => Parallel::USUAL.chunk,
-        chunk => chunk,
-    };
-    let requests = usize::try_from(requests)
-        .unwrap_or(usize::MAX)
-        .min(MOST_REQUESTS);
-    Ok((requests > 1).then_some(Parallel { requests, chunk }))
-}
-
-/// What both cache commands refuse.
-fn check_cache(flags: &Flags) -> Result<PathBuf, Failed> {
+/// The archive; refuses what neither cache command can do.
+fn cache_file(flags: &Flags) -> Result<PathBuf, Failed> {
     for name in ["gocloud-url", "alternate-gocloud-url"] {
-        if flags.value(name).is_some_and(|url| !url.is_empty()) {
+        if flags.filled(name).is_some() {
             return Err(format!(
                 "--{name} is not supported: this helper takes signed URLs only (--url)"
             )
             .into());
         }
     }
-    flags.number("transfer-buffer-size", 0)?;
-    parallel(flags)?;
-    match flags.value("file") {
-        Some(file) if !file.is_empty() => Ok(here()?.join(file)),
-        _ => Err("Missing cache file".into()),
+    match flags.filled("file") {
+        Some(file) => Ok(here()?.join(file)),
+        None => Err("Missing cache file (--file)".into()),
     }
 }
 
 fn cache_archiver(flags: &Flags) -> Result<(), Failed> {
-    let file = check_cache(flags)?;
+    let file = cache_file(flags)?;
     let here = here()?;
-    let url = |name: &str| flags.value(name).filter(|url| !url.is_empty());
-    let mut put = url("url").map(|url| signed(&url));
+    let mut put = flags.filled("url").map(signed);
     if let Some(put) = &mut put {
         for header in flags.list("header") {
             let Some((name, value)) = header.split_once(':') else {
-                continue;
+                return Err(format!(
+                    "cache-archiver: invalid value for flag -header: {:?} has no colon; 'name: value' is needed",
+                    // A value may be a secret, so only the begin is shown.
+                    header.chars().take(20).collect::<String>()
+                )
+                .into());
             };
             put.headers.push(Header {
                 name: name.trim().into(),
@@ -250,46 +258,39 @@ fn cache_archiver(flags: &Flags) -> Result<(), Failed> {
     }
     let entry = ArchiveCacheEntry {
         file,
-        alternate_file: url("alternate-file").map(|file| here.join(file)),
+        alternate_file: flags.filled("alternate-file").map(|file| here.join(file)),
         selection: selection(flags),
         put,
-        check: url("check-url").map(|url| signed(&url)),
-        max_archive_size: flags.number("max-uploaded-archive-size", 0)?,
-        metadata: metadata(flags),
+        check: flags.filled("check-url").map(signed),
+        max_archive_size: flags.count("max-uploaded-archive-size"),
+        metadata: metadata(flags)?,
         ..ArchiveCacheEntry::default()
     };
-    let client = cache::client(cache_timeout(flags)?, None);
-    cache::save::save_as(
-        &here,
-        &entry,
-        &client,
-        flags.value("compression-format"),
-        flags.value("compression-level"),
-    )
-    .map(drop)
-    .map_err(|error| Failed((!error.told).then_some(error.text)))
+    let client = cache::client(cache_timeout(flags), None);
+    cache::save::save(&here, &entry, &client)?;
+    Ok(())
 }
 
-/// Of `--metadata key:value`, else of `CACHE_METADATA` in the environment or the environment file.
-fn metadata(flags: &Flags) -> BTreeMap<String, String> {
-    let given: BTreeMap<String, String> = flags
-        .list("metadata")
-        .iter()
-        .filter_map(|text| text.split_once(':'))
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
-        .collect();
-    if !given.is_empty() {
-        return given;
-    }
-    let text = variable("CACHE_METADATA").or_else(|| {
-        let file = fs::read_to_string(flags.value("env-file")?).ok()?;
-        file.lines()
-            .filter_map(|line| line.split_once('='))
-            .find(|(key, _)| *key == "CACHE_METADATA")
-            .map(|(_, value)| unquoted(value))
-    });
-    text.and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default()
+/// Of `--metadata`, else of `CACHE_METADATA` in the environment or the environment file.
+fn metadata(flags: &Flags) -> Result<BTreeMap<String, String>, Failed> {
+    let given = flags.filled("metadata").map(str::to_owned);
+    let Some(text) = given.or_else(|| of_environment_file(flags.filled("env-file")?)) else {
+        return Ok(BTreeMap::new());
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        format!("invalid value {text:?} for flag -metadata (or CACHE_METADATA): a JSON object with texts is needed: {error}").into()
+    })
+}
+
+/// `CACHE_METADATA` of a dotenv file.
+fn of_environment_file(path: &str) -> Option<String> {
+    let file = fs::read_to_string(path)
+        .inspect_err(|error| log::warning(&format!("cannot read the env file {path}: {error}")))
+        .ok()?;
+    file.lines()
+        .filter_map(|line| line.split_once('='))
+        .find(|(key, _)| *key == "CACHE_METADATA")
+        .map(|(_, value)| unquoted(value))
 }
 
 /// A value of a dotenv file.
@@ -317,13 +318,11 @@ fn unquoted(value: &str) -> String {
 }
 
 fn cache_extractor(flags: &Flags) -> Result<(), Failed> {
-    let file = check_cache(flags)?;
+    let file = cache_file(flags)?;
     let source = |get: &str, head: &str| {
-        let url = flags.value(get).filter(|url| !url.is_empty())?;
-        let head = flags.value(head).filter(|url| !url.is_empty());
         Some(RemoteSource {
-            get: signed(&url),
-            head: head.map(|url| signed(&url)),
+            get: signed(flags.filled(get)?),
+            head: flags.filled(head).map(signed),
         })
     };
     let candidate = RestoreCandidate {
@@ -332,23 +331,23 @@ fn cache_extractor(flags: &Flags) -> Result<(), Failed> {
         alternate: source("alternate-url", "alternate-head-url"),
         ..RestoreCandidate::default()
     };
-    let client = cache::client(cache_timeout(flags)?, None);
-    cache::restore::restore(&here()?, &candidate, &client, parallel(flags)?)
-        .map(drop)
-        .map_err(|error| Failed((!error.told).then_some(error.text)))
+    let client = cache::client(cache_timeout(flags), None);
+    let parallel = in_ranges(flags, "FF_USE_PARALLEL_CACHE_TRANSFER");
+    let parallel = parallel.then(cache::ranges).flatten();
+    cache::restore::restore(&here()?, &candidate, &client, parallel)?;
+    Ok(())
 }
 
 fn cache_init(flags: &Flags) -> Result<(), Failed> {
     if flags.rest.is_empty() {
         return Err("No arguments passed, at least 1 path is required.".into());
     }
-    for path in &flags.rest {
-        if let Err(error) = fs::set_permissions(Path::new(path), fs::Permissions::from_mode(0o777))
-        {
+    for path in flags.rest.iter().map(Path::new) {
+        if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o777)) {
             log::line(
                 log::Level::Error,
-                &format!("failed to chmod path: {error}"),
-                &[("path", path.clone())],
+                "failed to chmod path",
+                &[("error", format!("chmod {}: {error}", path.display()))],
             );
         }
     }
@@ -366,14 +365,5 @@ mod tests {
             r#"{"cachekey":"a\nb"}"#
         );
         assert_eq!(unquoted("plain"), "plain");
-    }
-
-    #[test]
-    fn every_command_has_its_flags_and_help() {
-        for name in NAMES {
-            assert!(is_command(name));
-            assert!(flags::help(name, &spec(name)).contains(name));
-        }
-        assert!(!is_command("agent"));
     }
 }

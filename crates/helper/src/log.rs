@@ -4,6 +4,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
+    sync::OnceLock,
 };
 
 use gantry_agent::{Line, LineKind};
@@ -16,8 +17,8 @@ const RED: &str = "\x1b[31;1m";
 const GREEN: &str = "\x1b[32;1m";
 const WIDTH: usize = 50;
 
-/// How a line is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a line is meant; what matters more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Info,
     Warning,
@@ -29,10 +30,34 @@ pub(crate) enum Level {
 /// Fields of a line, shown sorted by name.
 pub(crate) type Fields<'a> = &'a [(&'a str, String)];
 
+/// What matters less is not told.
+static LEAST: OnceLock<Level> = OnceLock::new();
+
+impl Level {
+    /// By the name that `--log-level` has for it. Nothing here is told at the level of debugging.
+    pub(crate) fn named(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "trace" | "debug" | "info" => Self::Info,
+            "warn" | "warning" => Self::Warning,
+            "error" => Self::Error,
+            "fatal" | "panic" => Self::Fatal,
+            _ => return None,
+        })
+    }
+}
+
+/// From now on only lines are told that matter so much. Once.
+pub(crate) fn tell_from(least: Level) {
+    // A process has one command line.
+    LEAST.set(least).ok();
+}
+
 /// A log line.
 pub(crate) fn line(level: Level, message: &str, fields: Fields<'_>) {
-    order::turn(io::stderr(), io::stdout());
-    emit(&mut io::stderr(), &formatted(level, message, fields));
+    if LEAST.get().is_none_or(|&least| level >= least) {
+        order::turn(io::stderr(), io::stdout());
+        emit(&mut io::stderr(), &formatted(level, message, fields));
+    }
 }
 
 pub(crate) fn info(message: &str) {

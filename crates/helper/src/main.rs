@@ -32,9 +32,10 @@ mod stage;
 mod stage_child;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Write},
-    path::PathBuf,
+    iter::Peekable,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -51,17 +52,22 @@ const OTHER_PLACES: [&str; 2] = ["/dev/shm", "/tmp"];
 
 /// Leaves the umask of stages as the container has it (docker-executor §7.4).
 const KEEP_UMASK: &str = "--keep-umask";
+/// Makes this program be found under another name, too: scripts around the sources may call that of the peer's helper.
+const ALIAS: &str = "--alias=";
 
 const USAGE: &str = "\
-usage: gantry-helper agent [--socket PATH] [--keep-umask]
+usage: gantry-helper agent [--socket PATH] [--keep-umask] [--alias=PATH]
                                                do the helper stages of a job (main process of a helper container)
        gantry-helper connect [--socket PATH]   join stdin and stdout with the agent's socket
-       gantry-helper COMMAND [flags]           artifacts-uploader, artifacts-downloader, cache-archiver, cache-extractor,
-                                               cache-init, health-check, proxy-exec: as gitlab-runner-helper;
+       gantry-helper [OPTIONS] COMMAND [flags] artifacts-uploader, artifacts-downloader, cache-archiver, cache-extractor,
+                                               cache-init, health-check, proxy-exec, read-logs: as gitlab-runner-helper;
                                                COMMAND --help says more
        gantry-helper --version
 
-Files of the stages may be written to by every user, unless --keep-umask leaves that to the container's umask.
+OPTIONS are those of gitlab-runner-helper: --log-level LEVEL (or $LOG_LEVEL: debug, info, warn, error, fatal, panic); --debug,
+--log-format FORMAT and --cpuprofile FILE are taken and have no effect.
+Files of the stages may be written to by every user, unless --keep-umask leaves that to the container's umask. The program is
+also found at --alias, if nothing else is there.
 PATH is /run/gantry-agent.sock unless given, or a place in /dev/shm or /tmp where that is not writable.
 ";
 
@@ -70,6 +76,7 @@ enum Command {
     Agent {
         sockets: Vec<PathBuf>,
         keep_umask: bool,
+        alias: Option<PathBuf>,
     },
     Connect {
         sockets: Vec<PathBuf>,
@@ -82,7 +89,7 @@ enum Command {
     },
     AwaitServices(await_services::Arguments),
     Peer {
-        name: String,
+        command: &'static commands::Command,
         args: Vec<OsString>,
     },
     Version,
@@ -91,31 +98,52 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = match parse(std::env::args_os().skip(1)) {
+    let mut args = std::env::args_os();
+    let program = args.next().map(PathBuf::from).unwrap_or_default();
+    let mut options = Options::default();
+    let parsed = parse(args, &mut options);
+    let least = options.least.or_else(|| {
+        // A name that applications have for their own, too: what is no level of ours is one of theirs.
+        log::Level::named(&std::env::var("LOG_LEVEL").ok()?)
+    });
+    if let Some(least) = least {
+        log::tell_from(least);
+    }
+    for warning in &options.warnings {
+        log::warning(warning);
+    }
+    let command = match parsed {
         Ok(command) => command,
         Err(problem) => {
             complain(&format!("{problem}\n{USAGE}"));
-            return ExitCode::from(2);
+            return ExitCode::FAILURE;
         }
     };
     let done = match command {
         Command::Agent {
             sockets,
             keep_umask,
-        } => agent::run(&sockets, keep_umask).map_err(|error| error.to_string()),
+            alias,
+        } => {
+            if let Some(alias) = alias {
+                put_alias(&alias);
+            }
+            agent::run(&sockets, keep_umask).map_err(|error| error.to_string())
+        }
         Command::Connect { sockets } => connect::run(&sockets).map_err(|error| error.to_string()),
         Command::ReportEnv { socket } => {
             script::report_env(&socket).map_err(|error| error.to_string())
         }
         Command::RunStage { results } => stage_child::child(&results),
-        Command::Peer { name, args } => {
-            return match commands::run(&name, args) {
+        Command::Peer { command, args } => {
+            let program = program.file_name().unwrap_or_default().to_string_lossy();
+            return match commands::run(command, args, &program) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(commands::Failed(text)) => {
+                Err(commands::Failed { text, code }) => {
                     if let Some(text) = text {
                         log::line(log::Level::Fatal, &text, &[]);
                     }
-                    ExitCode::FAILURE
+                    ExitCode::from(code)
                 }
             };
         }
@@ -140,24 +168,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
-    let mut args = args;
+/// What is said before the command.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    /// `--log-level`.
+    least: Option<log::Level>,
+    warnings: Vec<String>,
+}
+
+fn parse(args: impl Iterator<Item = OsString>, options: &mut Options) -> Result<Command, String> {
+    let mut args = args.peekable();
     let name = loop {
+        // As the peer's, which explains itself then.
         let Some(word) = args.next() else {
-            return Err("a command is missing".into());
+            return Ok(Command::Help);
         };
         let word = word.to_string_lossy().into_owned();
-        if !is_global_option(&word, &mut args)? {
+        if !is_global_option(&word, &mut args, options)? {
             break word;
         }
     };
     let command = match name.as_str() {
         "agent" => {
             let mut keep_umask = false;
+            let mut alias = None;
             let mut rest = Vec::new();
             for arg in args.by_ref() {
                 if arg == KEEP_UMASK && !keep_umask {
                     keep_umask = true;
+                } else if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix(ALIAS)) {
+                    alias = Some(path.into());
                 } else {
                     rest.push(arg);
                 }
@@ -173,6 +213,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             Command::Agent {
                 sockets,
                 keep_umask,
+                alias,
             }
         }
         "connect" => Command::Connect {
@@ -198,14 +239,17 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, String> {
             let texts = args.by_ref().map(|arg| arg.to_string_lossy().into_owned());
             Command::AwaitServices(await_services::Arguments::parse(texts)?)
         }
-        _ if commands::is_command(&name) => Command::Peer {
-            name: name.clone(),
-            args: args.by_ref().collect(),
-        },
         "--version" | "-version" | "-v" | "-V" => Command::Version,
-        "--help" | "-h" | "help" => Command::Help,
+        "--help" | "-help" | "-h" | "--h" => Command::Help,
+        "help" | "h" => return Ok(help(args.next().as_deref())),
         _ if name.starts_with('-') => return Err(format!("unknown option `{name}`")),
-        _ => return Ok(Command::Unknown(name)),
+        _ => match commands::Command::named(&name) {
+            Some(command) => Command::Peer {
+                command,
+                args: args.by_ref().collect(),
+            },
+            None => return Ok(Command::Unknown(name)),
+        },
     };
     match args.next() {
         None => Ok(command),
@@ -238,27 +282,77 @@ fn version() -> String {
     )
 }
 
-/// Whether a word before the command is an option that the peer's helper takes there (cli §1); its value is taken, too. They change
-/// how much is told and in which form, which is always the same here.
-fn is_global_option(word: &str, rest: &mut impl Iterator<Item = OsString>) -> Result<bool, String> {
-    let Some(body) = word.strip_prefix('-') else {
-        return Ok(false);
+/// `help`, or `help COMMAND`.
+fn help(of: Option<&OsStr>) -> Command {
+    let Some(of) = of else {
+        return Command::Help;
     };
-    let body = body.strip_prefix('-').unwrap_or(body);
-    let (name, value) = match body.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (body, None),
+    let name = of.to_string_lossy();
+    match commands::Command::named(&name) {
+        Some(command) => Command::Peer {
+            command,
+            args: vec!["--help".into()],
+        },
+        None => Command::Unknown(name.into_owned()),
+    }
+}
+
+/// Whether a word before the command is an option that the peer's helper takes there (cli §1); its value is taken, too.
+fn is_global_option(
+    word: &str,
+    rest: &mut Peekable<impl Iterator<Item = OsString>>,
+    options: &mut Options,
+) -> Result<bool, String> {
+    if !word.starts_with('-') {
+        return Ok(false);
+    }
+    let (name, value) = commands::split(word);
+    if name == "debug" {
+        if value.is_some_and(|value| commands::boolean(value).is_none()) {
+            return Err(format!("{word}: --debug is true or false"));
+        }
+        if value.is_none()
+            && let Some(apart) = rest.next_if(commands::is_lone_boolean)
+        {
+            let apart = apart.to_string_lossy().to_lowercase();
+            options.warnings.push(commands::boolean_apart(word, &apart));
+        }
+        return Ok(true);
+    }
+    if !matches!(name, "log-level" | "l" | "log-format" | "cpuprofile") {
+        return Ok(false);
+    }
+    let value = match value {
+        Some(value) => value.to_owned(),
+        None => match rest.next() {
+            Some(value) => value.to_string_lossy().into_owned(),
+            None => return Err(format!("{word} needs a value")),
+        },
     };
     match name {
-        "debug" if value.is_none_or(|value| commands::boolean(value).is_some()) => Ok(true),
-        "debug" => Err(format!("{word}: --debug is true or false")),
-        "log-level" | "l" | "log-format" | "cpuprofile" => {
-            if value.is_none() && rest.next().is_none() {
-                return Err(format!("{word} needs a value"));
-            }
-            Ok(true)
+        "log-level" | "l" => {
+            let level = log::Level::named(&value).ok_or_else(|| {
+                format!(
+                    "--log-level: {value:?} is none; debug, info, warn, error, fatal or panic is needed"
+                )
+            })?;
+            options.least = Some(level);
         }
-        _ => Ok(false),
+        "log-format" if !matches!(&value[..], "runner" | "text" | "json") => {
+            return Err(format!(
+                "--log-format: {value:?} is none; runner, text or json is needed"
+            ));
+        }
+        // Lines always have the form that job logs have, as the peer's commands print them.
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// Makes this program be found at a path where nothing is yet. An image may be read-only or have another user: then it is not.
+fn put_alias(path: &Path) {
+    if let Ok(own) = std::env::current_exe() {
+        std::os::unix::fs::symlink(own, path).ok();
     }
 }
 
@@ -312,12 +406,16 @@ fn complain(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Command, String> {
-        parse(args.iter().map(OsString::from))
+        parse(args.iter().map(OsString::from), &mut Options::default())
+    }
+
+    fn options(args: &[&str]) -> Options {
+        let mut options = Options::default();
+        parse(args.iter().map(OsString::from), &mut options).unwrap();
+        options
     }
 
     #[test]
@@ -328,17 +426,19 @@ mod tests {
             Ok(Command::Agent {
                 sockets: sockets.clone(),
                 keep_umask: false,
+                alias: None,
             })
         );
         for args in [
-            ["agent", "--keep-umask", "--socket=/s"],
-            ["agent", "--socket=/s", "--keep-umask"],
+            ["agent", "--keep-umask", "--alias=/a", "--socket=/s"],
+            ["agent", "--socket=/s", "--keep-umask", "--alias=/a"],
         ] {
             assert_eq!(
                 parsed(&args),
                 Ok(Command::Agent {
                     sockets: sockets.clone(),
                     keep_umask: true,
+                    alias: Some("/a".into()),
                 })
             );
         }
@@ -366,6 +466,7 @@ mod tests {
         for before in [
             &["--debug"][..],
             &["-debug=true"],
+            &["--debug", "false"],
             &["--log-level", "debug"],
             &["-l", "info", "--log-format=json"],
             &["--cpuprofile", "agent"],
@@ -379,11 +480,61 @@ mod tests {
     }
 
     #[test]
+    fn options_before_the_command_say_what_is_told() {
+        let level = |args: &[&str]| options(args).least;
+        assert_eq!(level(&["cache-init"]), None);
+        assert_eq!(
+            level(&["--log-level=warn", "cache-init"]),
+            Some(log::Level::Warning)
+        );
+        assert_eq!(
+            level(&["-l", "panic", "cache-init"]),
+            Some(log::Level::Fatal)
+        );
+        assert_eq!(
+            options(&["--debug", "True", "cache-init"]).warnings,
+            ["boolean parameters must be passed in the command line with --debug=true"]
+        );
+        assert!(
+            options(&["--debug", "cache-init", "true"])
+                .warnings
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn help_is_there_for_the_program_and_for_each_command() {
+        for args in [
+            &[][..],
+            &["--debug"],
+            &["--help"],
+            &["-h"],
+            &["help"],
+            &["h"],
+        ] {
+            assert_eq!(parsed(args), Ok(Command::Help), "{args:?}");
+        }
+        for word in ["help", "h"] {
+            assert_eq!(
+                parsed(&[word, "cache-init"]),
+                parsed(&["cache-init", "--help"])
+            );
+            assert_eq!(parsed(&[word, "x"]), Ok(Command::Unknown("x".into())));
+        }
+    }
+
+    #[test]
     fn usage_errors_name_what_is_wrong() {
         for (args, text) in [
-            (&[][..], "a command is missing"),
-            (&["--serve"], "unknown option `--serve`"),
-            (&["--debug"], "a command is missing"),
+            (&["--serve"][..], "unknown option `--serve`"),
+            (
+                &["--log-level", "loud", "agent"],
+                "--log-level: \"loud\" is none; debug, info, warn, error, fatal or panic is needed",
+            ),
+            (
+                &["--log-format=xml", "agent"],
+                "--log-format: \"xml\" is none; runner, text or json is needed",
+            ),
             (&["--log-level"], "--log-level needs a value"),
             (
                 &["--debug=2x", "agent"],

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::log;
+use crate::{log, selection::variable};
 
 /// Transfers that take less say nothing.
 const QUIET: Duration = Duration::from_secs(2);
@@ -27,9 +27,7 @@ pub(crate) struct Meter<R> {
 impl<R> Meter<R> {
     /// `label`: `Uploading cache`. `total`: bytes, if known.
     pub(crate) fn new(inner: R, label: &'static str, total: Option<u64>) -> Self {
-        let frequency = std::env::var("TRANSFER_METER_FREQUENCY")
-            .ok()
-            .and_then(|text| frequency(&text));
+        let frequency = variable("TRANSFER_METER_FREQUENCY").and_then(|text| frequency(&text));
         Self {
             inner,
             label,

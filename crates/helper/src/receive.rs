@@ -43,6 +43,20 @@ impl Parallel {
         requests: 16,
         chunk: 16 << 20,
     };
+    /// More requests at a time than this do not make a transfer faster.
+    const MOST: usize = 64;
+
+    /// So many requests at a time, each of so many bytes. One at a time is none of this.
+    pub(crate) fn new(requests: Option<u64>, chunk: Option<u64>) -> Option<Self> {
+        let requests = requests.map_or(Self::USUAL.requests, |requests| {
+            usize::try_from(requests).map_or(Self::MOST, |requests| requests.min(Self::MOST))
+        });
+        let chunk = chunk.filter(|&chunk| chunk > 0);
+        (requests > 1).then_some(Self {
+            requests,
+            chunk: chunk.unwrap_or(Self::USUAL.chunk),
+        })
+    }
 }
 
 /// Why a body is not there.

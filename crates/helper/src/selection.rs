@@ -1,6 +1,6 @@
 //! The files a cache or artifact is made of: expands what the job says, asks git for untracked files, and tells what was found.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
 
 use gantry_agent::Selection;
 use gantry_archive::{Item, MessageKind, Wanted, select};
@@ -30,9 +30,19 @@ pub(crate) fn find(root: &Path, selection: &Selection) -> Vec<Item> {
     selected.items
 }
 
+/// Values of variables that were given by flags of a command.
+static GIVEN: OnceLock<BTreeMap<&'static str, String>> = OnceLock::new();
+
+/// Flags of a command count for more than the variables that stand in for them. Once, before anybody asks for a variable.
+pub(crate) fn stand_in(given: BTreeMap<&'static str, String>) {
+    // A process does one command; a second one would have the flags of the first.
+    GIVEN.set(given).ok();
+}
+
 /// The value of a variable of the job.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let given = GIVEN.get().and_then(|given| given.get(name));
+    given.cloned().or_else(|| std::env::var(name).ok())
 }
 
 fn expand_all(what: &str, texts: &[String]) -> Vec<String> {

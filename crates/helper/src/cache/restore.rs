@@ -19,7 +19,7 @@ use ureq::http::Method;
 
 use super::{
     CacheError, PAUSE, TRIES, adopt, client, discard, headers_of, is_temporary, last_modified,
-    make_dir, mtime, send, shown_name, write_metadata,
+    make_dir, mtime, ranges, send, shown_name, write_metadata,
 };
 use crate::{
     expansion::expand,
@@ -33,8 +33,9 @@ use crate::{
 /// The stage.
 pub(crate) fn run(request: &RestoreCacheRequest, done: &mut Vec<EntryResult>) {
     let client = client(request.timeout_seconds, request.ca.clone());
+    let parallel = request.parallel_transfer.then(ranges).flatten();
     for entry in &request.entries {
-        let result = entry_result(request, entry, &client, done.len());
+        let result = entry_result(request, entry, &client, parallel, done.len());
         done.push(result);
     }
 }
@@ -43,6 +44,7 @@ fn entry_result(
     request: &RestoreCacheRequest,
     entry: &RestoreEntry,
     client: &Client,
+    parallel: Option<Parallel>,
     index: usize,
 ) -> EntryResult {
     let mut result = crate::stage_child::result(index, EntryOutcome::Nothing);
@@ -50,7 +52,6 @@ fn entry_result(
     for candidate in &entry.candidates {
         candidate.lines.iter().for_each(log::prepared);
         log::notice(&format!("Checking cache for {}...", candidate.key));
-        let parallel = request.parallel_transfer.then_some(Parallel::USUAL);
         match restore(&request.project_dir, candidate, client, parallel) {
             Ok(extracted) => {
                 log::notice("Successfully extracted cache");

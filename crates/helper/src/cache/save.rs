@@ -92,23 +92,10 @@ pub(crate) fn level(text: Option<String>) -> Level {
 }
 
 /// Archives and uploads, by the variables that say how.
-fn save(
+pub(crate) fn save(
     project_dir: &Path,
     entry: &ArchiveCacheEntry,
     client: &Client,
-) -> Result<Saved, CacheError> {
-    let format = variable("CACHE_COMPRESSION_FORMAT");
-    let level = variable("CACHE_COMPRESSION_LEVEL");
-    save_as(project_dir, entry, client, format, level)
-}
-
-/// Archives and uploads.
-pub(crate) fn save_as(
-    project_dir: &Path,
-    entry: &ArchiveCacheEntry,
-    client: &Client,
-    format_name: Option<String>,
-    level_name: Option<String>,
 ) -> Result<Saved, CacheError> {
     let file = &entry.file;
     adopt(file, entry.alternate_file.as_deref());
@@ -121,7 +108,8 @@ pub(crate) fn save_as(
             bytes: 0,
         });
     }
-    let (format, level) = (format(format_name), level(level_name));
+    let format = format(variable("CACHE_COMPRESSION_FORMAT"));
+    let level = level(variable("CACHE_COMPRESSION_LEVEL"));
     let mark = Fingerprint::of(&items, &format!("{format:?} {level:?}"));
     let saved = |outcome| Saved {
         outcome,

@@ -1,97 +1,168 @@
-//! Flags as the peer's programs take them: one or two dashes, `--name value` or `--name=value`, `--on` or `--on=false`.
+//! Flags as the peer's programs take them (cli §1): one or two dashes, `--name value` or `--name=value`, `--on` or `--on=false`. A
+//! variable of the environment may stand in for a flag; the flag counts for more.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use super::Failed;
-use crate::selection::variable;
+use super::{
+    Failed,
+    spec::{Command, Flag, Kind},
+};
 
-/// What a flag takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One value; the last one counts.
-    Value,
-    /// Any number of values.
-    List,
-    /// Nothing, or `=true` and `=false`.
-    Bool,
-}
-
-/// The flags of a command line.
-#[derive(Debug, Default)]
+/// A command line, all values of which have been looked at.
+#[derive(Debug)]
 pub(super) struct Flags {
+    command: &'static Command,
     given: BTreeMap<&'static str, Vec<String>>,
-    variables: BTreeMap<&'static str, &'static str>,
+    /// What came by variables.
+    stood_in: BTreeMap<&'static str, String>,
     /// What is no flag.
-    pub(super) rest: Vec<String>,
+    pub(super) rest: Vec<OsString>,
     pub(super) help: bool,
+    /// To be told before the command does anything.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Flags {
+    /// Reads the arguments of a command. `variable` gives the environment. Fails with what is wrong, on which flag or variable.
     pub(super) fn parse(
-        command: &str,
-        spec: &[(&'static str, Kind, &'static str)],
+        command: &'static Command,
         args: Vec<OsString>,
+        variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Failed> {
-        let mut flags = Self::default();
-        for (name, _, variable) in spec {
-            flags.variables.insert(name, variable);
-        }
-        let mut args = args.into_iter().map(|arg| {
-            arg.into_string().map_err(|arg| {
-                Failed::from(format!("{command}: {} is no UTF-8", arg.to_string_lossy()))
-            })
-        });
-        while let Some(arg) = args.next() {
-            let arg = arg?;
-            if arg == "--" {
-                flags.rest.extend(args.collect::<Result<Vec<_>, _>>()?);
-                break;
-            }
-            let Some(body) = arg.strip_prefix('-').filter(|body| !body.is_empty()) else {
-                flags.rest.push(arg);
-                continue;
-            };
-            let body = body.strip_prefix('-').unwrap_or(body);
-            let (name, value) = match body.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (body, None),
-            };
-            if matches!(name, "help" | "h") {
-                flags.help = true;
-                continue;
-            }
-            let Some(&(name, kind, _)) = spec.iter().find(|(known, ..)| *known == name) else {
-                return Err(format!("{command}: flag provided but not defined: -{name}").into());
-            };
-            let value = match (kind, value) {
-                (Kind::Bool, None) => "true".to_owned(),
-                (_, Some(value)) => value,
-                (_, None) => args.next().ok_or_else(|| {
-                    Failed::from(format!("{command}: flag needs an argument: -{name}"))
-                })??,
-            };
-            if kind == Kind::Bool && boolean(&value).is_none() {
-                return Err(format!(
-                    "{command}: invalid boolean value {value:?} for -{name}: true or false is needed"
-                )
-                .into());
-            }
-            let values = flags.given.entry(name).or_default();
-            if kind != Kind::List {
-                values.clear();
-            }
-            values.push(value);
+        let mut flags = Self {
+            command,
+            given: BTreeMap::new(),
+            stood_in: BTreeMap::new(),
+            rest: Vec::new(),
+            help: false,
+            warnings: Vec::new(),
+        };
+        flags.take(args)?;
+        flags.stand_in(variable)?;
+        if !flags.rest.is_empty() && command.arguments.is_empty() {
+            let words: Vec<_> = flags.rest.iter().map(|word| format!("{word:?}")).collect();
+            flags.warnings.push(format!(
+                "{}: ignored, since no flag takes it: {} (each value needs its flag before it)",
+                command.name,
+                words.join(" ")
+            ));
         }
         Ok(flags)
     }
 
-    /// The value of a flag, or of the variable that stands in for it.
-    pub(super) fn value(&self, name: &str) -> Option<String> {
-        if let Some(values) = self.given.get(name) {
-            return values.last().cloned();
+    fn take(&mut self, args: Vec<OsString>) -> Result<(), Failed> {
+        let name_of_command = self.command.name;
+        let mut args = args.into_iter().peekable();
+        while let Some(arg) = args.next() {
+            if arg == "--" {
+                break;
+            }
+            if !arg.as_encoded_bytes().starts_with(b"-") || arg == "-" {
+                self.rest.push(arg);
+                if self.command.runs_another {
+                    break;
+                }
+                continue;
+            }
+            let arg = utf8(name_of_command, arg)?;
+            let (name, value) = split(&arg);
+            if matches!(name, "help" | "h") {
+                self.help = true;
+                continue;
+            }
+            let Some(flag) = self.command.flag(name) else {
+                return Err(format!(
+                    "{name_of_command}: flag provided but not defined: -{name}; \
+                     {name_of_command} --help lists what is"
+                )
+                .into());
+            };
+            let value = match (flag.kind, value) {
+                (_, Some(value)) => value.to_owned(),
+                (Kind::Bool, None) => match args.next_if(is_lone_boolean) {
+                    None => "true".to_owned(),
+                    Some(apart) => {
+                        let apart = apart.to_string_lossy().to_lowercase();
+                        self.warnings.push(boolean_apart(&arg, &apart));
+                        apart
+                    }
+                },
+                (_, None) => match args.next() {
+                    Some(value) => utf8(name_of_command, value)?,
+                    None => {
+                        return Err(
+                            format!("{name_of_command}: flag needs an argument: -{name}").into(),
+                        );
+                    }
+                },
+            };
+            if let Some(needed) = flag.kind.refuses(&value) {
+                return Err(format!(
+                    "{name_of_command}: invalid value {value:?} for flag -{name}: {needed} is needed"
+                )
+                .into());
+            }
+            let values = self.given.entry(flag.name).or_default();
+            if !flag.kind.takes_many() {
+                values.clear();
+            }
+            values.push(value);
         }
-        let standing_in = self.variables.get(name).filter(|name| !name.is_empty())?;
-        variable(standing_in)
+        self.rest.extend(args);
+        Ok(())
+    }
+
+    /// Looks at the variables of flags that are not given. One that is empty is one that is not there.
+    fn stand_in(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Failed> {
+        for flag in self.command.flags() {
+            let name = flag.variable;
+            if name.is_empty() || self.given.contains_key(flag.name) {
+                continue;
+            }
+            let Some(value) = variable(name).filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            match flag.kind.refuses(&value) {
+                None => {
+                    self.stood_in.insert(flag.name, value);
+                }
+                // A job's switches are read so by the runner, too.
+                Some(needed) if flag.kind == Kind::Bool => self.warnings.push(format!(
+                    "{name}: {value:?} counts as false: {needed} is needed"
+                )),
+                Some(needed) => {
+                    return Err(format!(
+                        "{}: invalid value {value:?} of the variable {name} for flag -{}: {needed} is needed",
+                        self.command.name, flag.name
+                    )
+                    .into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the flag says, else its variable.
+    pub(super) fn given(&self, name: &str) -> Option<&str> {
+        match self.given.get(name) {
+            Some(values) => values.last(),
+            None => self.stood_in.get(name),
+        }
+        .map(String::as_str)
+    }
+
+    /// The value of a flag, which may be the one that it usually has.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.given(name).unwrap_or_else(|| {
+            self.command
+                .flag(name)
+                .map_or("", |flag: &Flag| flag.default)
+        })
+    }
+
+    /// The value of a flag that is not empty.
+    pub(super) fn filled(&self, name: &str) -> Option<&str> {
+        Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
@@ -99,35 +170,63 @@ impl Flags {
     }
 
     pub(super) fn on(&self, name: &str) -> bool {
-        self.value(name)
-            .is_some_and(|value| boolean(&value) == Some(true))
+        boolean(self.text(name)) == Some(true)
     }
 
-    /// A number that is not negative.
-    pub(super) fn number(&self, name: &str, default: u64) -> Result<u64, Failed> {
-        match self.value(name) {
-            None => Ok(default),
-            Some(text) if text.is_empty() => Ok(default),
-            Some(text) => text.parse().map_err(|_| {
-                format!("invalid value {text:?} for flag -{name}: a number of at least 0 is needed")
-                    .into()
-            }),
-        }
+    /// A whole number; 0 if there is none.
+    pub(super) fn integer(&self, name: &str) -> i64 {
+        // What cannot be read has been refused.
+        self.text(name).parse().unwrap_or_default()
     }
 
-    /// A duration such as `1h0m0s`, in whole seconds.
-    pub(super) fn seconds(&self, name: &str, default: u64) -> Result<u64, Failed> {
-        match self.value(name) {
-            None => Ok(default),
-            Some(text) if text.is_empty() => Ok(default),
-            Some(text) => seconds(&text).ok_or_else(|| {
-                format!(
-                    "invalid value {text:?} for flag -{name}: a duration such as 1h30m is needed"
-                )
-                .into()
-            }),
-        }
+    /// A number of at least 0; 0 if there is none.
+    pub(super) fn count(&self, name: &str) -> u64 {
+        self.text(name).parse().unwrap_or_default()
     }
+
+    /// A duration in whole seconds; 0 if there is none.
+    pub(super) fn seconds(&self, name: &str) -> u64 {
+        seconds(self.text(name)).unwrap_or_default()
+    }
+
+    /// What was said by flags of which others read the variable.
+    pub(super) fn for_variables(&self) -> BTreeMap<&'static str, String> {
+        let flags = self
+            .command
+            .flags()
+            .filter(|flag| !flag.variable.is_empty());
+        flags
+            .filter_map(|flag| {
+                let value = self.given.get(flag.name)?.last()?;
+                Some((flag.variable, value.clone()))
+            })
+            .collect()
+    }
+}
+
+/// Name and value of a flag.
+pub(crate) fn split(arg: &str) -> (&str, Option<&str>) {
+    let body = arg.strip_prefix('-').unwrap_or(arg);
+    let body = body.strip_prefix('-').unwrap_or(body);
+    match body.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (body, None),
+    }
+}
+
+/// What the peer says of `--untracked true` (cli §1), where it goes on to lose the rest.
+pub(crate) fn boolean_apart(flag: &str, value: &str) -> String {
+    format!("boolean parameters must be passed in the command line with {flag}={value}")
+}
+
+/// `true` or `false` on its own.
+pub(crate) fn is_lone_boolean(arg: &OsString) -> bool {
+    arg.eq_ignore_ascii_case("true") || arg.eq_ignore_ascii_case("false")
+}
+
+fn utf8(command: &str, arg: OsString) -> Result<String, Failed> {
+    arg.into_string()
+        .map_err(|arg| format!("{command}: {} is no UTF-8", arg.to_string_lossy()).into())
 }
 
 /// Units of durations in seconds; those that begin like another one come first.
@@ -150,7 +249,8 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-fn seconds(text: &str) -> Option<u64> {
+/// A duration such as `1h0m0s`.
+pub(super) fn seconds(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
@@ -171,80 +271,5 @@ fn seconds(text: &str) -> Option<u64> {
     (!text.is_empty() && total < 1e12).then_some(f64::ceil(total) as u64)
 }
 
-/// Text of `--help`.
-pub(super) fn help(command: &str, spec: &[(&'static str, Kind, &'static str)]) -> String {
-    let mut text = format!("usage: gantry-helper {command} [flags]\n\n");
-    for (name, kind, variable) in spec {
-        let value = match kind {
-            Kind::Value => " VALUE",
-            Kind::List => " VALUE …",
-            Kind::Bool => "",
-        };
-        let variable = match *variable {
-            "" => String::new(),
-            variable => format!("   [${variable}]"),
-        };
-        text.extend(["  --", *name, value, &variable, "\n"]);
-    }
-    text
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(args: &[&str]) -> Result<Flags, Failed> {
-        let spec = vec![
-            ("url", Kind::Value, ""),
-            ("path", Kind::List, ""),
-            ("untracked", Kind::Bool, ""),
-            ("timeout", Kind::Value, ""),
-        ];
-        Flags::parse("x", &spec, args.iter().map(OsString::from).collect())
-    }
-
-    #[test]
-    fn flags_are_taken_in_every_form() {
-        let Ok(flags) = parsed(&[
-            "-url",
-            "a",
-            "--url=b",
-            "--path",
-            "p",
-            "--path=-q",
-            "--untracked",
-            "rest",
-            "--timeout",
-            "1h0m30s",
-        ]) else {
-            panic!()
-        };
-        assert_eq!(flags.value("url").as_deref(), Some("b"));
-        assert_eq!(flags.list("path"), ["p", "-q"]);
-        assert!(flags.on("untracked"));
-        assert_eq!(flags.rest, ["rest"]);
-        assert_eq!(flags.seconds("timeout", 0).ok(), Some(3630));
-        assert!(parsed(&["--untracked=false"]).is_ok_and(|flags| !flags.on("untracked")));
-    }
-
-    #[test]
-    fn what_is_no_flag_is_named() {
-        let text = |args: &[&str]| parsed(args).err().and_then(|Failed(text)| text).unwrap();
-        assert_eq!(text(&["--nope"]), "x: flag provided but not defined: -nope");
-        assert_eq!(text(&["--url"]), "x: flag needs an argument: -url");
-        assert_eq!(
-            text(&["--untracked=maybe"]),
-            "x: invalid boolean value \"maybe\" for -untracked: true or false is needed"
-        );
-    }
-
-    #[test]
-    fn durations_are_read() {
-        assert_eq!(seconds("1h0m0s"), Some(3600));
-        assert_eq!(seconds("1.5s"), Some(2));
-        assert_eq!(seconds("500ms"), Some(1));
-        assert_eq!(seconds("1s5us5µs5ns"), Some(2));
-        assert_eq!(seconds("5"), None);
-        assert_eq!(seconds(""), None);
-    }
-}
+mod tests;

@@ -10,16 +10,14 @@ use std::{
     process::Command,
 };
 
-use super::{Failed, boolean};
+use super::{Failed, flags::Flags};
 
-/// The variable that stands in for `--temp-dir`.
-const TEMP_DIR: &str = "RUNNER_TEMP_PROJECT_DIR";
 /// What the copy of this program is called.
 const NAME: &str = "gitlab-runner-helper";
 
 /// Comes back only with a failure.
-pub(super) fn run(args: Vec<OsString>) -> Failed {
-    let proxied = match Proxied::parse(args, env::var_os(TEMP_DIR)) {
+pub(super) fn run(flags: &Flags) -> Failed {
+    let proxied = match Proxied::wanted(flags) {
         Ok(proxied) => proxied,
         Err(failed) => return failed,
     };
@@ -42,57 +40,23 @@ struct Proxied {
 }
 
 impl Proxied {
-    fn parse(args: Vec<OsString>, usual: Option<OsString>) -> Result<Self, Failed> {
-        let mut args = args.into_iter();
-        let (mut wanted, mut dir) = (false, usual);
-        let program = loop {
-            let Some(word) = args.next() else {
-                return Err("proxy-exec: a command is missing".into());
-            };
-            let text = word.to_string_lossy();
-            let flag = text
-                .strip_prefix('-')
-                .map(|flag| flag.trim_start_matches('-'));
-            let (flag, value) = match flag {
-                None => break word,
-                Some("") => break args.next().ok_or("proxy-exec: a command is missing")?,
-                Some(flag) => match flag.split_once('=') {
-                    Some((flag, value)) => (flag, Some(value)),
-                    None => (flag, None),
-                },
-            };
-            match (flag, value) {
-                ("bootstrap", value) => {
-                    wanted = value
-                        .map_or(Some(true), boolean)
-                        .ok_or("proxy-exec: --bootstrap is true or false")?;
-                }
-                ("temp-dir", Some(value)) => dir = Some(value.into()),
-                ("temp-dir", None) => {
-                    let value = args.next();
-                    dir = Some(value.ok_or("proxy-exec: flag needs an argument: -temp-dir")?);
-                }
-                (flag, _) => {
-                    return Err(
-                        format!("proxy-exec: flag provided but not defined: -{flag}").into(),
-                    );
-                }
-            }
+    fn wanted(flags: &Flags) -> Result<Self, Failed> {
+        let Some((program, args)) = flags.rest.split_first() else {
+            return Err("proxy-exec: a command is missing".into());
         };
-        let dir = dir.filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        let bootstrap = match (wanted, dir) {
+        let bootstrap = match (flags.on("bootstrap"), flags.filled("temp-dir")) {
             (false, _) => None,
-            (true, Some(dir)) => Some(dir),
+            (true, Some(dir)) => Some(dir.into()),
             (true, None) => {
                 return Err(
-                    format!("proxy-exec: --bootstrap needs --temp-dir or {TEMP_DIR}").into(),
+                    "proxy-exec: --bootstrap needs --temp-dir or RUNNER_TEMP_PROJECT_DIR".into(),
                 );
             }
         };
         Ok(Self {
             bootstrap,
-            program,
-            args: args.collect(),
+            program: program.clone(),
+            args: args.to_vec(),
         })
     }
 }
@@ -111,11 +75,15 @@ mod tests {
     use super::*;
 
     fn parsed(args: &[&str], usual: Option<&str>) -> Result<Proxied, String> {
-        Proxied::parse(
-            args.iter().map(OsString::from).collect(),
-            usual.map(OsString::from),
-        )
-        .map_err(|Failed(text)| text.unwrap())
+        let args = args.iter().map(OsString::from).collect();
+        let variable = |name: &str| {
+            let usual = usual.filter(|_| name == "RUNNER_TEMP_PROJECT_DIR");
+            usual.map(str::to_owned)
+        };
+        let command = super::super::Command::named("proxy-exec").unwrap();
+        Flags::parse(command, args, &variable)
+            .and_then(|flags| Proxied::wanted(&flags))
+            .map_err(|failed| failed.text.unwrap())
     }
 
     fn proxied(bootstrap: Option<&str>, words: &[&str]) -> Result<Proxied, String> {
@@ -167,7 +135,7 @@ mod tests {
             (&["--"], "proxy-exec: a command is missing"),
             (
                 &["--nope", "sh"],
-                "proxy-exec: flag provided but not defined: -nope",
+                "proxy-exec: flag provided but not defined: -nope; proxy-exec --help lists what is",
             ),
             (
                 &["--temp-dir"],
@@ -175,7 +143,7 @@ mod tests {
             ),
             (
                 &["--bootstrap=x", "sh"],
-                "proxy-exec: --bootstrap is true or false",
+                "proxy-exec: invalid value \"x\" for flag -bootstrap: true or false is needed",
             ),
             (
                 &["--bootstrap", "sh"],

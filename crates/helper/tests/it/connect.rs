@@ -63,8 +63,8 @@ fn without_an_agent_it_gives_up_and_says_so() {
 }
 
 #[test]
-fn usage_mistakes_have_a_code_of_their_own() {
+fn usage_mistakes_are_told_with_the_usage() {
     let output = Command::new(PROGRAM).arg("--serve").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("unknown option `--serve`\nusage: "));
 }
