@@ -111,6 +111,13 @@ fn part(request: &StoreRequest) -> (String, Vec<u8>) {
     (name, text[head + 4..text.len() - tail.len()].to_vec())
 }
 
+/// The archive of this file, as a server gets it.
+fn uploaded(job: &mut Job, path: &str) -> Vec<u8> {
+    let up = Store::start(|_, _| Reply::status(201));
+    job.upload(&up, vec![entry(path)]).ok();
+    part(&up.seen()[0]).1
+}
+
 #[test]
 fn artifacts_go_up_and_come_down_the_same() {
     let mut job = Job::new();
@@ -230,9 +237,7 @@ fn a_server_that_limits_its_rate_is_left_alone_for_as_long_as_it_asks() {
 fn a_download_outlives_a_coordinator_that_is_not_well_for_a_while() {
     let mut job = Job::new();
     job.write("a", "x");
-    let up = Store::start(|_, _| Reply::status(201));
-    job.upload(&up, vec![entry("a")]).ok();
-    let archive = part(&up.seen()[0]).1;
+    let archive = uploaded(&mut job, "a");
     fs::remove_file(job.project().join("a")).unwrap();
     let down = Store::start(move |_, number| match [500, 502, 504, 408].get(number) {
         Some(&status) => Reply::status(status),
@@ -366,9 +371,7 @@ fn an_upload_follows_a_redirect_with_its_whole_body_and_not_for_ever() {
 fn the_token_does_not_follow_a_download_to_another_server() {
     let mut job = Job::new();
     job.write("a", "x");
-    let up = Store::start(|_, _| Reply::status(201));
-    job.upload(&up, vec![entry("a")]).ok();
-    let archive = part(&up.seen()[0]).1;
+    let archive = uploaded(&mut job, "a");
     let objects = Store::start(move |_, _| Reply::status(200).body(archive.clone()));
     let to = objects.url("/o?sig=s3cret");
     let store = Store::start(move |_, _| Reply::status(302).with("Location", to.clone()));
@@ -383,9 +386,7 @@ fn the_token_does_not_follow_a_download_to_another_server() {
 fn a_download_is_tried_again_without_asking_for_the_object_store_and_continued() {
     let mut job = Job::new();
     job.write("a", "x".repeat(1000));
-    let up = Store::start(|_, _| Reply::status(201));
-    job.upload(&up, vec![entry("a")]).ok();
-    let archive = part(&up.seen()[0]).1;
+    let archive = uploaded(&mut job, "a");
     fs::remove_file(job.project().join("a")).unwrap();
     let store = Store::start(move |request, number| {
         let reply = Reply::status(200)
@@ -431,9 +432,7 @@ fn a_download_is_tried_again_without_asking_for_the_object_store_and_continued()
 fn downloads_that_fail_say_why_and_the_other_dependencies_are_still_fetched() {
     let mut job = Job::new();
     job.write("a", "x");
-    let up = Store::start(|_, _| Reply::status(201));
-    job.upload(&up, vec![entry("a")]).ok();
-    let archive = part(&up.seen()[0]).1;
+    let archive = uploaded(&mut job, "a");
     fs::remove_file(job.project().join("a")).unwrap();
     let asked = AtomicUsize::new(0);
     let store = Store::start(move |request, _| {

@@ -22,7 +22,7 @@ fn a_cache_is_saved_and_comes_back_with_everything() {
     .unwrap();
     symlink("b.txt", job.project().join("vendor/a/link")).unwrap();
     let done = job.save(job.entry());
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     assert_eq!(done.entries[0].files, 4);
     assert_eq!(
         done.out(),
@@ -45,7 +45,7 @@ fn a_cache_is_saved_and_comes_back_with_everything() {
 
     fs::remove_dir_all(job.project().join("vendor")).unwrap();
     let done = job.restore(vec![job.candidate()]);
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     assert!(
         done.out()
             .ends_with("Successfully extracted cache\u{1b}[0;m\n")
@@ -148,12 +148,7 @@ fn a_directory_in_place_of_an_archive_is_a_miss_that_a_save_repairs_as_well() {
     block(&job);
     fs::create_dir(job.file().with_file_name("metadata.json")).unwrap();
     let done = job.save(job.entry());
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert!(job.file().is_file());
 }
 
@@ -172,7 +167,7 @@ fn the_first_key_that_is_found_ends_the_search() {
     let mut last = missing.clone();
     last.key = "never".into();
     let done = job.restore(vec![missing, job.candidate(), last]);
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     let lines: Vec<String> = done.out().lines().map(str::to_owned).collect();
     assert_eq!(
         lines,
@@ -200,7 +195,7 @@ fn the_archive_of_the_other_naming_scheme_is_taken_over() {
         done.err()
             .contains("Renamed alternate cache file to primary")
     );
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     assert!(job.file().exists() && !entry.file.exists());
 }
 

@@ -70,12 +70,7 @@ fn s3_gets_parts_side_by_side_while_the_archive_is_made_and_the_list_of_them_at_
     });
     let entry = in_parts(&job, &store, 9);
     let done = job.save(entry.clone());
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert_eq!(done.err().matches("Uploading cache.zip to ").count(), 1);
     assert!(!done.err().contains("s3cret") && !done.err().contains("uploadId"));
     let seen = store.seen();
@@ -102,12 +97,7 @@ fn an_archive_that_is_no_longer_than_a_part_is_sent_by_one_put() {
     let entry = in_parts(&job, &store, 9);
     job.write("vendor/large", "small");
     let done = job.save(entry);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let seen = store.seen();
     assert_eq!((seen.len(), part(&seen[0])), (1, 0));
     assert!(seen[0].body == fs::read(job.file()).unwrap());
@@ -132,12 +122,7 @@ fn a_part_that_gets_lost_is_sent_again() {
         );
     let entry = in_parts(&job, &store, 9);
     let done = job.save(entry);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert_eq!(done.err().matches("Retrying...").count(), 2);
     let sent: Vec<_> = store
         .seen()
@@ -201,12 +186,7 @@ fn parts_that_come_to_nothing_are_followed_by_the_whole(
     });
     let entry = in_parts(&job, &store, parts);
     let done = job.save(entry);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert!(done.err().contains(told), "{}", done.err());
     let seen = store.seen();
     let whole = seen.last().unwrap();
@@ -233,12 +213,7 @@ fn a_lost_answer_to_the_list_is_looked_up_in_the_store(#[case] same: bool) {
     });
     let entry = in_parts(&job, &store, 9);
     let done = job.save(entry);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let seen = store.seen();
     let whole = seen
         .iter()

@@ -38,7 +38,7 @@ fn a_cache_goes_to_the_store_and_is_not_sent_again_while_it_is_there() {
     });
     entry.check = Some(url(&store, "/bucket/key"));
     let done = job.save(entry.clone());
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     assert!(done.err().contains(&format!(
         "Uploading cache.zip to {}",
         store.url("/bucket/key")
@@ -95,7 +95,7 @@ fn a_store_that_is_busy_is_asked_again_and_one_that_refuses_is_not() {
     let mut entry = job.entry();
     entry.put = Some(url(&store, "/k"));
     let done = job.save(entry.clone());
-    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    done.assert_done();
     assert_eq!(done.err().matches("Retrying...").count(), 2);
     let bodies: Vec<_> = store
         .seen()
@@ -141,12 +141,7 @@ fn a_cache_comes_from_the_store_unless_the_local_one_is_as_new() {
     let mut candidate = job.candidate();
     candidate.remote = Some(remote(&store, "/k"));
     let done = job.restore(vec![candidate.clone()]);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert!(
         done.err()
             .contains(&format!("Downloading cache from {}", store.url("/k")))
@@ -178,12 +173,7 @@ fn a_cache_comes_from_the_store_unless_the_local_one_is_as_new() {
         .set_modified(held)
         .unwrap();
     let done = job.restore(vec![candidate]);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
 }
 
 #[test]
@@ -219,12 +209,7 @@ fn a_download_that_breaks_off_is_continued_where_it_broke() {
     let mut candidate = job.candidate();
     candidate.remote = Some(remote(&store, "/k"));
     let done = job.restore(vec![candidate]);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert_eq!(store.seen().len(), 2);
     assert_eq!(fs::read(job.file()).unwrap(), archive);
 }
@@ -317,12 +302,7 @@ fn the_alternate_address_is_taken_if_it_alone_is_there_or_newer() {
         candidate.remote = Some(remote(&store, "/primary"));
         candidate.alternate = Some(remote(&store, "/alternate"));
         let done = job.restore(vec![candidate]);
-        assert_eq!(
-            done.entries[0].outcome,
-            EntryOutcome::Done,
-            "{}",
-            done.err()
-        );
+        done.assert_done();
         let seen = store.seen();
         let got = seen.last().unwrap();
         assert_eq!(got.method, "GET");

@@ -92,12 +92,7 @@ fn a_cache_is_unpacked_while_it_comes_and_is_in_the_tree_when_it_is_whole() {
         })
     });
     let done = restore(&mut job, &store);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert!(seen.load(Ordering::SeqCst), "unpacked, and not in the tree");
     assert_eq!(store.seen().len(), 1);
     assert_eq!(names(&job), ["kept", "vendor"]);
@@ -149,12 +144,7 @@ fn an_object_that_is_replaced_while_it_comes_is_taken_anew() {
         Reply::status(200).with("ETag", "\"2\"").body(new.clone())
     });
     let done = restore(&mut job, &store);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let vendor = job.project().join("vendor");
     assert_eq!(fs::read(vendor.join("a")).unwrap(), b"other");
     assert!(vendor.join("new").exists());
@@ -183,12 +173,7 @@ fn a_part_that_was_not_asked_for_is_not_taken_for_the_rest() {
         }
     });
     let done = restore(&mut job, &store);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert!(
         done.err()
             .contains("the server sent another part than the rest")
@@ -331,12 +316,7 @@ fn google_s_store_gets_an_archive_before_its_length_is_known() {
     let mut entry = large_entry(&job, signed(&store, GCS));
     entry.check = Some(signed(&store, GCS));
     let done = job.save(entry.clone());
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let put = &store.seen()[0];
     assert_eq!(put.header("transfer-encoding"), "chunked");
     assert!(put.whole && put.header("last-modified").ends_with(" GMT"));
@@ -356,12 +336,7 @@ fn a_store_that_wants_a_length_after_all_gets_the_archive_as_a_whole() {
         Reply::status(if chunked { 411 } else { 200 })
     });
     let done = job.save(large_entry(&job, signed(&store, GCS)));
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let seen = store.seen();
     let whole = &seen[1];
     assert_eq!(whole.header("content-length"), whole.body.len().to_string());
@@ -428,12 +403,7 @@ fn azure_gets_blocks_while_the_archive_is_made_and_the_list_of_them_at_the_end()
     // The second block is lost once.
     let store = Store::start(|_, number| Reply::status(if number == 1 { 503 } else { 201 }));
     let done = job.save(large_entry(&job, azure(&store)));
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let mut seen = store.seen();
     let list = seen.pop().unwrap();
     seen.remove(1);
@@ -467,12 +437,7 @@ fn blocks_that_another_job_made_void_are_followed_by_the_whole() {
         Reply::status(if is_list { 400 } else { 201 })
     });
     let done = job.save(large_entry(&job, azure(&store)));
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     let seen = store.seen();
     let whole = seen.last().unwrap();
     assert_eq!(
@@ -500,12 +465,7 @@ fn redirects_are_followed_and_what_is_meant_for_one_server_stays_there() {
     });
     candidate.remote = Some(RemoteSource { get, head: None });
     let done = job.restore(vec![candidate]);
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert_eq!(store.seen()[1].header("x-key"), "s3cret");
     assert_eq!(other.seen()[0].header("x-key"), "");
 
@@ -520,12 +480,7 @@ fn redirects_are_followed_and_what_is_meant_for_one_server_stays_there() {
         ..job.entry()
     };
     let done = job.save(entry.clone());
-    assert_eq!(
-        done.entries[0].outcome,
-        EntryOutcome::Done,
-        "{}",
-        done.err()
-    );
+    done.assert_done();
     assert_eq!(store.seen()[1].body, fs::read(job.file()).unwrap());
     let to = other.url("/elsewhere");
     let store = Store::start(move |_, _| Reply::status(307).with("Location", to.clone()));

@@ -8,8 +8,8 @@ use std::{
 };
 
 use gantry_agent::{
-    Decoder, EntryResult, Hello, Offsets, Run, SourcesRequest, StageRequest, StageState, Stream,
-    ToAgent, ToRunner, Welcome, encode,
+    Decoder, EntryOutcome, EntryResult, Hello, Offsets, Run, SourcesRequest, StageRequest,
+    StageState, Stream, ToAgent, ToRunner, Welcome, encode,
 };
 
 use super::until;
@@ -65,6 +65,12 @@ impl Finished {
         );
         assert!(self.error.is_some());
         self
+    }
+
+    /// Asserts that the first entry was done: restored, saved, sent.
+    pub(crate) fn assert_done(&self) {
+        let outcome = self.entries[0].outcome;
+        assert_eq!(outcome, EntryOutcome::Done, "{}", self.err());
     }
 }
 
