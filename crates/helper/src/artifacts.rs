@@ -11,7 +11,7 @@ use std::{fmt::Write as _, time::Duration};
 use gantry_agent::Coordinator;
 
 use crate::{
-    http::{Answer, Client, Settings},
+    http::{Answer, Client, Limits, Settings, retry::Problem},
     log,
 };
 
@@ -36,6 +36,23 @@ impl ArtifactError {
     }
 }
 
+impl From<Problem> for ArtifactError {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.text)
+    }
+}
+
+/// What an answer that is no success says, with the message in its body.
+fn received(answer: Answer) -> String {
+    let text = answer.status_text();
+    let message = answer.message();
+    if message.is_empty() {
+        format!("received: {text}")
+    } else {
+        format!("received: {text} ({message})")
+    }
+}
+
 fn client(coordinator: &Coordinator, timeout: u64, header_timeout: u64) -> Client {
     let tls = &coordinator.tls;
     let user_agent = match coordinator.user_agent.as_str() {
@@ -49,9 +66,16 @@ fn client(coordinator: &Coordinator, timeout: u64, header_timeout: u64) -> Clien
             .clone()
             .zip(tls.key.as_ref().map(|key| key.expose().to_owned())),
         user_agent: user_agent.into(),
-        timeout: Some(Duration::from_secs(timeout)),
-        header_timeout: Some(Duration::from_secs(header_timeout)),
+        limits: Limits {
+            whole: limit(timeout),
+            head: limit(header_timeout),
+        },
     })
+}
+
+/// 0 seconds: none.
+fn limit(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// Address of the artifacts of a job.
@@ -87,26 +111,6 @@ fn fields(answer: &Answer, job: u64, token: &str) -> Vec<(&'static str, String)>
 /// Tries in total, where the server's answer is one that may be another soon.
 const BUSY_TRIES: u32 = 6;
 
-/// Whether a server that answers this is likely to be well again in seconds: busy, restarting, or behind a proxy that finds it not
-/// (coordinator-api §13).
-fn may_pass(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 512..)
-}
-
-/// The longest pause that a server may ask for: a job waits, and a try too early costs one answer.
-const LONGEST_ASKED_PAUSE: Duration = Duration::from_secs(120);
-
-/// How long a busy server asks to be left alone: `Retry-After` in seconds (coordinator-api §13; a date is left out of account there,
-/// too).
-fn asked_pause(answer: &Answer) -> Option<Duration> {
-    pause_of(answer.header("retry-after")?)
-}
-
-fn pause_of(retry_after: &str) -> Option<Duration> {
-    let seconds = retry_after.trim().parse().ok()?;
-    (seconds > 0).then(|| Duration::from_secs(seconds).min(LONGEST_ASKED_PAUSE))
-}
-
 /// A value in a query.
 fn encoded(text: &str) -> String {
     let mut out = String::new();
@@ -124,16 +128,6 @@ fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_left_alone_as_long_as_it_asks_but_not_for_a_day() {
-        let seconds = |text| pause_of(text).map(|pause| pause.as_secs());
-        assert_eq!(seconds(" 3 "), Some(3));
-        assert_eq!(seconds("86400"), Some(120));
-        for text in ["0", "-1", "Sun, 29 Nov 2026 00:00:00 GMT", ""] {
-            assert_eq!(seconds(text), None);
-        }
-    }
 
     #[test]
     fn tokens_are_shown_in_part() {

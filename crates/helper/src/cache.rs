@@ -18,16 +18,24 @@ use ureq::http::Method;
 
 use crate::{
     files,
-    http::{Answer, Client, HttpError, Settings, shown},
+    http::{
+        Answer, Client, HttpError, Limits, Settings,
+        retry::{Again, Problem, Tries},
+        shown,
+    },
     log,
     receive::Parallel,
     selection::variable,
 };
 
-/// Tries of a transfer.
-const TRIES: u32 = 3;
-/// Between them.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Of a transfer.
+const TRIES: Tries = Tries {
+    most: 3,
+    most_busy: 3,
+    pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(1),
+    context: None,
+};
 
 /// Files under way end so.
 const TEMPORARY: &str = ".tmp";
@@ -76,8 +84,10 @@ pub(crate) fn client(timeout_seconds: u64, ca: Option<String>) -> Client {
         ca,
         identity: None,
         user_agent: crate::USER_AGENT.into(),
-        timeout: Some(Duration::from_secs(seconds)),
-        header_timeout: Some(Duration::from_secs(30)),
+        limits: Limits {
+            whole: Some(Duration::from_secs(seconds)),
+            head: Some(Duration::from_secs(30)),
+        },
     })
 }
 
@@ -231,9 +241,20 @@ fn last_modified(answer: &Answer) -> Option<SystemTime> {
     httpdate::parse_http_date(answer.header("last-modified")?).ok()
 }
 
-/// Whether another try may help.
-fn is_temporary(status: u16) -> bool {
-    status >= 500 || status == 429
+/// What an answer that is no success means.
+fn received(answer: Answer) -> Problem {
+    let again = match answer.status {
+        401 | 403 | 404 | 413 => Again::Refused,
+        429 | 500.. => Again::after(&answer),
+        _ => Again::Never,
+    };
+    let text = answer.status_text();
+    let message = answer.message();
+    let separator = if message.is_empty() { "" } else { ". " };
+    Problem {
+        text: format!("received: {text}{separator}{message}"),
+        again,
+    }
 }
 
 /// The name in messages.

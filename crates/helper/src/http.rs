@@ -4,10 +4,11 @@
 //! which may be a permission.
 
 mod forward;
+mod limits;
 mod proxy;
+pub(crate) mod retry;
 
 use std::{
-    error::Error as _,
     io::{self, Read},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -21,6 +22,8 @@ use ureq::{
         Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem,
     },
 };
+
+pub(crate) use limits::Limits;
 
 /// Longest text of an answer that is read for its message.
 const LONGEST_MESSAGE: u64 = 64 << 10;
@@ -55,10 +58,7 @@ pub(crate) struct Settings {
     pub(crate) identity: Option<(String, String)>,
     /// `User-Agent`.
     pub(crate) user_agent: String,
-    /// For a whole request.
-    pub(crate) timeout: Option<Duration>,
-    /// For the head of an answer.
-    pub(crate) header_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
 }
 
 /// Makes requests.
@@ -71,6 +71,9 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
+    /// As it may be shown.
+    url: String,
+    limits: Limits,
     body: ureq::Body,
     /// The beginning of the body, if it was looked at.
     begun: Vec<u8>,
@@ -124,11 +127,14 @@ impl Client {
                 agent.run(request.body(body).map_err(unfit)?)
             }
         };
-        let answer = answer.map_err(|error| fail(explain(&error)))?;
+        let limits = self.settings.limits;
+        let answer = answer.map_err(|error| fail(limits.explain(&error)))?;
         let (head, body) = answer.into_parts();
         Ok(Answer {
             status: head.status.as_u16(),
             headers: head.headers,
+            url: clean_url(url),
+            limits,
             body,
             begun: Vec::new(),
         })
@@ -165,10 +171,10 @@ impl Client {
             .max_redirects_will_error(false)
             .user_agent(&self.settings.user_agent)
             .accept_encoding("")
-            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_connect(Some(limits::CONNECT))
             .timeout_await_100(Some(Duration::from_secs(1)))
-            .timeout_recv_response(self.settings.header_timeout)
-            .timeout_global(self.settings.timeout)
+            .timeout_recv_response(self.settings.limits.head)
+            .timeout_global(self.settings.limits.whole)
             .output_buffer_size(256 << 10)
             .input_buffer_size(256 << 10)
             .proxy(None);
@@ -202,9 +208,15 @@ impl Answer {
         status_text(self.status)
     }
 
-    /// The body, to its end.
+    /// The address that it came from, as it may be shown.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The body, to its end. What is wrong is told in the words of [`HttpError`].
     pub(crate) fn into_reader(self) -> impl Read {
-        io::Cursor::new(self.begun).chain(self.body.into_reader())
+        let rest = self.limits.on(self.body.into_reader());
+        io::Cursor::new(self.begun).chain(rest)
     }
 
     /// The first bytes of the body; what is read later has them, too.
@@ -377,35 +389,6 @@ pub(crate) fn shown(text: &str) -> String {
         .take(300)
         .collect();
     text.trim().to_owned()
-}
-
-/// What the library says, with its causes.
-fn explain(error: &ureq::Error) -> String {
-    let mut text = match error {
-        ureq::Error::Timeout(what) => format!("timed out ({what})"),
-        ureq::Error::HostNotFound => "the name of the host is not known".into(),
-        // Says the address again.
-        ureq::Error::BadUri(_) => "that is no address".into(),
-        ureq::Error::ConnectProxyFailed(reason) => format!("no tunnel: {reason}"),
-        ureq::Error::Io(error) => return io_text(error),
-        error => error.to_string(),
-    };
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    shown(&text)
-}
-
-fn io_text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the connection was closed too early".into(),
-        _ => shown(&error.to_string()),
-    }
 }
 
 fn tls(settings: &Settings) -> Result<TlsConfig, String> {

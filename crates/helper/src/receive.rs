@@ -17,14 +17,21 @@ use gantry_archive::{ExtractError, Extracted, Growing, extract_growing, threads}
 use ureq::http::Method;
 
 use crate::{
-    http::{Answer, Client},
+    http::{
+        Answer, Client, clean_url,
+        retry::{Again, Problem, Tries},
+    },
     meter::Meter,
 };
 
-/// Tries of one range.
-const TRIES: u32 = 3;
-/// Between them.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Of one range.
+const TRIES: Tries = Tries {
+    most: 3,
+    most_busy: 3,
+    pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(1),
+    context: None,
+};
 /// A server may say any length.
 const MOST_CHUNKS: u64 = 1 << 22;
 
@@ -65,12 +72,22 @@ pub(crate) enum Broken {
     /// The file cannot be written.
     Write(io::Error),
     /// The server did not send all of it. Another request may get the rest.
-    Off(String),
+    Off(Problem),
 }
 
 impl Broken {
-    fn off(why: &str) -> Self {
-        Self::Off(format!("the download broke off: {why}"))
+    /// `from`: an address as it may be shown.
+    fn off(from: &str, why: &str) -> Self {
+        Self::Off(Problem::passing(format!(
+            "the download from {from} broke off: {why}"
+        )))
+    }
+
+    fn again(&self) -> Again {
+        match self {
+            Self::Write(_) => Again::Never,
+            Self::Off(problem) => problem.again,
+        }
     }
 }
 
@@ -126,24 +143,26 @@ impl<'a> Part<'a> {
 
     /// Takes the body of a 200, or of a 206 to [`Part::ask_for_rest`].
     pub(crate) fn receive(&mut self, answer: Answer, label: &'static str) -> Result<(), Broken> {
+        let url = answer.url().to_owned();
         if answer.status != 206 {
             self.begin_anew()?;
         } else if content_range(&answer).is_some_and(|(from, _)| from != self.held()) {
             self.forget();
-            return Err(Broken::off("the server sent another part than the rest"));
+            let why = "the server sent another part than the rest";
+            return Err(Broken::off(&url, why));
         }
         self.etag = strong_etag(&answer);
         let length = length(&answer);
         let mut reader = Meter::new(answer.into_reader(), label, length);
         let mut held = self.held();
-        let came = copy(&mut reader, |bytes| {
+        let came = copy(&url, &mut reader, |bytes| {
             self.into.file().write_all_at(bytes, held)?;
             held += bytes.len() as u64;
             self.into.grow_to(held);
             Ok(())
         })?;
         if length.is_some_and(|length| came < length) {
-            return Err(Broken::off("the connection was closed too early"));
+            return Err(Broken::off(&url, CLOSED));
         }
         reader.finish();
         Ok(())
@@ -168,8 +187,9 @@ impl<'a> Part<'a> {
         let total = object.total;
         self.etag.clone_from(&object.etag);
         let chunks = total.div_ceil(parallel.chunk.max(1));
+        let url = clean_url(object.url);
         if chunks > MOST_CHUNKS {
-            return Err(Broken::off("it is said to be too large"));
+            return Err(Broken::off(&url, "it is said to be too large"));
         }
         let ranges = Ranges {
             into: self.into,
@@ -198,7 +218,7 @@ impl<'a> Part<'a> {
             return Err(failure);
         }
         if self.held() != total {
-            return Err(Broken::off("a part is missing"));
+            return Err(Broken::off(&url, "a part is missing"));
         }
         let progress = ranges.progress.into_inner();
         progress
@@ -269,17 +289,17 @@ impl Ranges<'_> {
             }
             let end = (begin + self.chunk).min(self.object.total);
             let mut at = begin;
-            let mut tries = 0;
+            let mut failed = 0;
             while let Err(broken) = self.fetch(&mut at, begin, end) {
-                tries += 1;
-                let over = tries >= TRIES || matches!(broken, Broken::Write(_));
-                if over || self.stop.load(Ordering::Relaxed) {
+                failed += 1;
+                let pause = TRIES.pause_after(failed, broken.again());
+                let Some(pause) = pause.filter(|_| !self.stop.load(Ordering::Relaxed)) else {
                     self.stop.store(true, Ordering::Relaxed);
                     let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
                     failure.get_or_insert(broken);
                     return;
-                }
-                thread::sleep(PAUSE);
+                };
+                thread::sleep(pause);
             }
         }
     }
@@ -294,26 +314,30 @@ impl Ranges<'_> {
         let answer = self
             .client
             .follow(&Method::GET, self.object.url, &self.object.own, &headers)
-            .map_err(|error| Broken::Off(error.to_string()))?;
+            .map_err(|error| Broken::Off(error.into()))?;
+        let url = answer.url().to_owned();
         let is_part = answer.status == 206
             && content_range(&answer)
                 .is_some_and(|(from, total)| from == *at && total == Some(self.object.total));
         if !is_part {
-            return Err(Broken::off(&format!(
-                "the server gives no part of it ({})",
-                answer.status_text()
-            )));
+            return Err(Broken::Off(Problem {
+                text: format!(
+                    "the download from {url} broke off: the server gives no part of it ({})",
+                    answer.status_text()
+                ),
+                again: Again::after(&answer),
+            }));
         }
         // Never more than was asked for: the next part may be there already.
         let mut reader = answer.into_reader().take(end - *at);
-        copy(&mut reader, |bytes| {
+        copy(&url, &mut reader, |bytes| {
             self.into.file().write_all_at(bytes, *at)?;
             *at += bytes.len() as u64;
             self.tell(*at, begin, bytes.len() as u64);
             Ok(())
         })?;
         if *at < end {
-            return Err(Broken::off("the connection was closed too early"));
+            return Err(Broken::off(&url, CLOSED));
         }
         Ok(())
     }
@@ -342,8 +366,11 @@ impl Ranges<'_> {
     }
 }
 
-/// Gives a body in pieces; its length.
+const CLOSED: &str = "the connection was closed too early";
+
+/// Gives a body in pieces; its length. `from`: the address that it comes from.
 fn copy(
+    from: &str,
     reader: &mut impl Read,
     mut take: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<u64, Broken> {
@@ -357,7 +384,7 @@ fn copy(
                 came += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Broken::off(&error.to_string())),
+            Err(error) => return Err(Broken::off(from, &error.to_string())),
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Download (job-lifecycle §6.4). The first try asks for the address in the object store; the token never goes to another server than
 //! the coordinator. A body that broke off is continued where the server allows it; it is unpacked while it comes.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use gantry_agent::{Dependency, DownloadArtifactsRequest, EntryOutcome, EntryResult};
 use gantry_archive::{Extracted, Growing};
 use ureq::http::Method;
 
-use super::{ArtifactError, BUSY_TRIES, address, asked_pause, client, fields, may_pass};
+use super::{ArtifactError, BUSY_TRIES, address, client, fields, received};
 use crate::{
     http::{
         Answer, Body, Client, MOST_REDIRECTS, clean_url, origin, redirect, redirected_to_nowhere,
+        retry::{Again, Problem, Tries},
     },
     log,
     receive::{self, Broken, Object, Parallel, Part, unpack_meanwhile},
@@ -98,12 +99,10 @@ fn download(
             first: address(&request.coordinator, dependency.id),
             part: Part::new(&growing),
             place: &place,
-            pause: None,
-            busy: false,
         };
         attempts.run()?;
         growing.finish();
-        Ok(())
+        Ok::<_, ArtifactError>(())
     });
     fetched?;
     extracted
@@ -112,11 +111,6 @@ fn download(
             partial: error.is_partial(),
             text: error.to_string(),
         })
-}
-
-enum Failure {
-    Final(String),
-    Temporary(String),
 }
 
 /// One archive, for as many tries as are allowed.
@@ -130,65 +124,50 @@ struct Attempts<'a> {
     part: Part<'a>,
     /// Where the archive is written, for messages.
     place: &'a str,
-    /// What the server asked for.
-    pause: Option<Duration>,
-    /// Whether the last answer was one that may be another soon.
-    busy: bool,
 }
 
 impl Attempts<'_> {
     fn run(&mut self) -> Result<(), ArtifactError> {
-        let mut tries = 0;
-        loop {
-            let fetched = if tries == 0 && self.request.direct_download {
+        let pause = Duration::from_millis(self.request.retry_milliseconds);
+        let tries = Tries {
+            most: self.request.retries.saturating_add(1),
+            most_busy: BUSY_TRIES,
+            pause,
+            longest_pause: pause,
+            context: Some("artifacts-downloader"),
+        };
+        let fetched = tries.run(|failed| {
+            if failed == 0 && self.request.direct_download {
                 self.direct()
             } else {
                 self.plain()
-            };
-            let problem = match fetched {
-                Ok(()) => return Ok(()),
-                Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
-                Err(Failure::Temporary(text)) => text,
-            };
-            let most = if self.busy {
-                self.request.retries.max(BUSY_TRIES - 1)
-            } else {
-                self.request.retries
-            };
-            if tries >= most {
-                return Err(ArtifactError::new(format!("invalid argument: {problem}")));
             }
-            tries += 1;
-            log::line(
-                log::Level::Warning,
-                "Retrying...",
-                &[
-                    ("context", "artifacts-downloader".into()),
-                    ("error", problem),
-                ],
-            );
-            let usual = Duration::from_millis(self.request.retry_milliseconds);
-            thread::sleep(self.pause.take().unwrap_or(usual));
-        }
+        });
+        fetched.map_err(|problem| {
+            ArtifactError::new(if problem.is_passing() {
+                format!("invalid argument: {}", problem.text)
+            } else {
+                problem.text
+            })
+        })
     }
 
     /// From the object store, if the coordinator says where that is.
-    fn direct(&mut self) -> Result<(), Failure> {
+    fn direct(&mut self) -> Result<(), Problem> {
         let url = format!("{}?direct_download=true", self.first);
         match self.get(url, self.parallel) {
-            Err(Failure::Temporary(_)) if self.parallel.is_some() => self.plain(),
+            Err(problem) if problem.is_passing() && self.parallel.is_some() => self.plain(),
             done => done,
         }
     }
 
-    fn plain(&mut self) -> Result<(), Failure> {
+    fn plain(&mut self) -> Result<(), Problem> {
         self.get(self.first.clone(), None)
     }
 
     /// Follows redirects. `parallel`: what another server has may come in ranges.
-    fn get(&mut self, mut url: String, mut parallel: Option<Parallel>) -> Result<(), Failure> {
+    fn get(&mut self, mut url: String, mut parallel: Option<Parallel>) -> Result<(), Problem> {
         let home = origin(&self.first);
-        self.busy = false;
         let (mut told, mut redirects) = (false, 0);
         while redirects <= MOST_REDIRECTS {
             let mut headers = Vec::new();
@@ -204,17 +183,14 @@ impl Attempts<'_> {
             };
             let ranged = !rest.is_empty();
             headers.extend(rest);
-            let answer = self
-                .client
-                .send(&Method::GET, &url, &headers, Body::None)
-                .map_err(|error| Failure::Temporary(error.to_string()))?;
+            let answer = self.client.send(&Method::GET, &url, &headers, Body::None)?;
             match answer.status {
                 301 | 302 | 303 | 307 | 308 => {
                     let to = answer
                         .header("location")
                         .and_then(|location| redirect(&url, location));
                     let Some(to) = to else {
-                        return Err(Failure::Temporary(redirected_to_nowhere(&url, &answer)));
+                        return Err(Problem::passing(redirected_to_nowhere(&url, &answer)));
                     };
                     if !told && origin(&to) != home {
                         told = true;
@@ -243,26 +219,18 @@ impl Attempts<'_> {
                 _ if probing.is_some() => parallel = None,
                 416 if ranged => {
                     self.part.forget();
-                    return Err(Failure::Temporary(
-                        "the rest of the archive is not available".into(),
-                    ));
+                    return Err(Problem::passing("the rest of the archive is not available"));
                 }
-                status => {
-                    if may_pass(status) {
-                        self.busy = true;
-                        self.pause = asked_pause(&answer);
-                    }
-                    return Err(refused(self.dependency, answer, status));
-                }
+                status => return Err(refused(self.dependency, answer, status)),
             }
         }
-        Err(Failure::Temporary(format!(
+        Err(Problem::passing(format!(
             "{}: stopped after {MOST_REDIRECTS} redirects",
             clean_url(&url)
         )))
     }
 
-    fn receive(&mut self, url: &str, answer: Answer) -> Result<(), Failure> {
+    fn receive(&mut self, url: &str, answer: Answer) -> Result<(), Problem> {
         let fields = self.fields(&answer, url);
         let received = self.part.receive(answer, LABEL);
         self.received(received, &fields)
@@ -272,18 +240,18 @@ impl Attempts<'_> {
         &self,
         received: Result<(), Broken>,
         fields: &[(&'static str, String)],
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Problem> {
         match received {
             Ok(()) => {
                 let text = "Downloading artifacts from coordinator... ok";
                 log::line(log::Level::Info, text, fields);
                 Ok(())
             }
-            Err(Broken::Write(error)) => Err(Failure::Final(format!(
+            Err(Broken::Write(error)) => Err(Problem::lasting(format!(
                 "cannot write to {}: {error}",
                 self.place
             ))),
-            Err(Broken::Off(text)) => Err(Failure::Temporary(text)),
+            Err(Broken::Off(problem)) => Err(problem),
         }
     }
 
@@ -297,7 +265,7 @@ impl Attempts<'_> {
 
 const LABEL: &str = "Downloading artifacts";
 
-fn refused(dependency: &Dependency, answer: Answer, status: u16) -> Failure {
+fn refused(dependency: &Dependency, answer: Answer, status: u16) -> Problem {
     let told = fields(&answer, dependency.id, dependency.token.expose());
     let line = |what: &str| {
         log::line(
@@ -315,25 +283,23 @@ fn refused(dependency: &Dependency, answer: Answer, status: u16) -> Failure {
             };
             line(what);
             let message = answer.message();
-            Failure::Final(if message.is_empty() {
-                "permission denied".into()
+            Problem::lasting(if message.is_empty() {
+                "permission denied".to_owned()
             } else {
                 format!("permission denied: {message}")
             })
         }
         404 => {
             line("not found");
-            Failure::Final("file does not exist".into())
+            Problem::lasting("file does not exist")
         }
         _ => {
-            let text = answer.status_text();
             line("failed");
-            let message = answer.message();
-            Failure::Temporary(if message.is_empty() {
-                format!("received: {text}")
-            } else {
-                format!("received: {text} ({message})")
-            })
+            let again = Again::after(&answer);
+            Problem {
+                text: received(answer),
+                again,
+            }
         }
     }
 }

@@ -12,24 +12,27 @@ use gantry_agent::{ArtifactEntry, EntryOutcome, EntryResult, UploadArtifactsRequ
 use gantry_archive::{Format, Item, Level, PackError, Packed, pack, threads};
 use ureq::http::Method;
 
-use super::{
-    ArtifactError, BUSY_TRIES, address, asked_pause, client, encoded, fields, may_pass, provenance,
-};
+use super::{ArtifactError, BUSY_TRIES, address, client, encoded, fields, provenance, received};
 use crate::{
     cache::save::level,
     expansion::expand,
     http::{
-        Body, Client, HttpError, MOST_REDIRECTS, origin, redirect, redirected_to_nowhere, shown,
+        Body, Client, HttpError, MOST_REDIRECTS, origin, redirect, redirected_to_nowhere,
+        retry::{Again, Problem, Tries},
+        shown,
     },
     log,
     meter::Meter,
     selection::{find, variable},
 };
 
-/// Tries in total otherwise.
-const TRIES: u32 = 3;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const TRIES: Tries = Tries {
+    most: 3,
+    most_busy: BUSY_TRIES,
+    pause: Duration::from_secs(1),
+    longest_pause: Duration::from_secs(5),
+    context: Some("artifacts-uploader"),
+};
 /// Bytes of an answer's body that are shown with `CI_DEBUG_TRACE`.
 const DUMPED_BODY: u64 = 512;
 /// Pieces of 256 KiB between the packer and the connection.
@@ -170,15 +173,6 @@ pub(super) struct Job<'a> {
     file: String,
 }
 
-/// Why a try failed.
-enum Failure {
-    /// Another try is of no use.
-    Final(String),
-    /// The server is busy, and may say for how long.
-    Busy(String, Option<Duration>),
-    Temporary(String),
-}
-
 fn send(
     request: &UploadArtifactsRequest,
     entry: &ArtifactEntry,
@@ -197,44 +191,30 @@ fn send(
         }
     }
     let mut url = format!("{}{query}", address(&request.coordinator, request.job_id));
-    let (mut tries, mut redirects) = (0, 0);
-    let mut pause = FIRST_PAUSE;
+    let mut redirects = 0;
     // A server that answers early closes the connection while the archive is being sent; asked first, it can be understood.
     let mut ask_first = false;
-    loop {
-        let attempt = attempt(request, entry, client, job, &url, ask_first);
-        tries += 1;
-        let (most, problem, wait) = match attempt {
-            Ok(Reply::Sent(sent)) => return Ok(sent),
-            Ok(Reply::Moved(to)) => {
-                redirects += 1;
-                tries -= 1;
-                if redirects > MOST_REDIRECTS {
-                    return Err(ArtifactError::new(format!(
-                        "upload stopped after {MOST_REDIRECTS} redirects"
-                    )));
+    let sent = TRIES.run(|_| {
+        loop {
+            match attempt(request, entry, client, job, &url, ask_first) {
+                Ok(Reply::Sent(sent)) => return Ok(sent),
+                Ok(Reply::Moved(to)) => {
+                    redirects += 1;
+                    if redirects > MOST_REDIRECTS {
+                        return Err(Problem::lasting(format!(
+                            "upload stopped after {MOST_REDIRECTS} redirects"
+                        )));
+                    }
+                    url = to;
                 }
-                url = to;
-                continue;
+                Err(problem) => {
+                    ask_first |= problem.again == Again::Perhaps;
+                    return Err(problem);
+                }
             }
-            Err(Failure::Final(text)) => return Err(ArtifactError::new(text)),
-            Err(Failure::Busy(text, wait)) => (BUSY_TRIES, text, wait),
-            Err(Failure::Temporary(text)) => {
-                ask_first = true;
-                (TRIES, text, None)
-            }
-        };
-        if tries >= most {
-            return Err(ArtifactError::new(problem));
         }
-        log::line(
-            log::Level::Warning,
-            "Retrying...",
-            &[("context", "artifacts-uploader".into()), ("error", problem)],
-        );
-        thread::sleep(wait.unwrap_or(pause));
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
+    })?;
+    Ok(sent)
 }
 
 enum Reply {
@@ -249,7 +229,7 @@ fn attempt(
     job: &Job<'_>,
     url: &str,
     ask_first: bool,
-) -> Result<Reply, Failure> {
+) -> Result<Reply, Problem> {
     const BOUNDARY: &str = "gantry-7d6f1c0e5b3a49828f1e";
     let token = request.token.expose();
     let mut headers = vec![
@@ -323,13 +303,13 @@ fn reply(
     answer: Result<crate::http::Answer, HttpError>,
     packed: Result<Packed, PackError>,
     bytes: u64,
-) -> Result<Reply, Failure> {
+) -> Result<Reply, Problem> {
     match &packed {
         // The connection broke; it says why.
         Err(PackError::Sink(_)) | Ok(_) => {}
-        Err(error) => return Err(Failure::Final(error.to_string())),
+        Err(error) => return Err(Problem::lasting(error.to_string())),
     }
-    let mut answer = answer.map_err(|error| Failure::Temporary(error.to_string()))?;
+    let mut answer = answer?;
     if debug_trace() {
         dump(&mut answer);
     }
@@ -365,7 +345,7 @@ fn reply(
             match to {
                 // The token does not go where it can be read on the way.
                 Some(to) if url.starts_with("https:") && !to.starts_with("https:") => Err(
-                    Failure::Final(format!("redirected without encryption to {}", origin(&to))),
+                    Problem::lasting(format!("redirected without encryption to {}", origin(&to))),
                 ),
                 Some(to) => Ok(Reply::Moved(to)),
                 None => {
@@ -374,39 +354,31 @@ fn reply(
                         &crate::http::status_text(status),
                         &answer,
                     );
-                    Err(Failure::Temporary(redirected_to_nowhere(url, &answer)))
+                    Err(Problem::passing(redirected_to_nowhere(url, &answer)))
                 }
             }
         }
         403 => {
             line(log::Level::Error, "403 Forbidden", &answer);
-            Err(Failure::Final("permission denied".into()))
+            Err(Problem::lasting("permission denied"))
         }
         413 => {
             line(log::Level::Error, "413 Request Entity Too Large", &answer);
-            Err(Failure::Final("too large".into()))
+            Err(Problem::lasting("too large"))
         }
         503 => {
             line(log::Level::Error, "503 Service Unavailable", &answer);
-            Err(Failure::Busy(
-                "service unavailable".into(),
-                asked_pause(&answer),
-            ))
+            Err(Problem {
+                text: "service unavailable".into(),
+                again: Again::after(&answer),
+            })
         }
-        status => {
-            let text = answer.status_text();
-            line(log::Level::Warning, &text, &answer);
-            let pause = asked_pause(&answer);
-            let message = answer.message();
-            let problem = if message.is_empty() {
-                format!("received: {text}")
-            } else {
-                format!("received: {text} ({message})")
-            };
-            Err(if may_pass(status) {
-                Failure::Busy(problem, pause)
-            } else {
-                Failure::Temporary(problem)
+        _ => {
+            line(log::Level::Warning, &answer.status_text(), &answer);
+            let again = Again::after(&answer);
+            Err(Problem {
+                text: received(answer),
+                again,
             })
         }
     }

@@ -6,7 +6,6 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::Path,
-    thread,
     time::SystemTime,
 };
 
@@ -18,13 +17,13 @@ use tempfile::NamedTempFile;
 use ureq::http::Method;
 
 use super::{
-    CacheError, PAUSE, TRIES, adopt, client, discard, headers_of, is_temporary, last_modified,
-    make_dir, mtime, ranges, send, shown_name, write_metadata,
+    CacheError, TRIES, adopt, client, discard, headers_of, last_modified, make_dir, mtime, ranges,
+    received, send, shown_name, write_metadata,
 };
 use crate::{
     expansion::expand,
     files,
-    http::{Answer, Client, clean_url},
+    http::{Answer, Client, clean_url, retry::Problem},
     log,
     receive::{self, Broken, Object, Parallel, Part, unpack_meanwhile},
     selection::variable,
@@ -229,29 +228,11 @@ struct Fresh {
     metadata: BTreeMap<String, String>,
 }
 
-/// Why a request was of no use.
-struct Problem {
-    /// Another one may help.
-    is_temporary: bool,
-    text: String,
-}
-
-impl Problem {
-    fn temporary(text: impl Into<String>) -> Self {
-        Self {
-            is_temporary: true,
-            text: text.into(),
-        }
-    }
-
-    fn of(broken: Broken) -> Self {
-        match broken {
-            Broken::Write(error) => Self {
-                is_temporary: false,
-                text: format!("cannot write the cache: {error}"),
-            },
-            Broken::Off(text) => Self::temporary(text),
-        }
+/// Why an archive has not come.
+fn not_come(broken: Broken) -> Problem {
+    match broken {
+        Broken::Write(error) => Problem::lasting(format!("cannot write the cache: {error}")),
+        Broken::Off(problem) => problem,
     }
 }
 
@@ -319,38 +300,23 @@ impl Download<'_> {
     fn fetch(&self, into: &Growing) -> Result<Got, CacheError> {
         let mut part = Part::new(into);
         let mut parallel = self.parallel;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let problem = match self.request(&mut part, parallel.take()) {
-                Ok(got) => {
-                    if matches!(got, Got::UpToDate) {
-                        log::info(&format!("{} is up to date", shown_name(self.file)));
-                    }
-                    return Ok(got);
-                }
-                Err(problem) => problem,
-            };
-            if problem.is_temporary && tries < TRIES {
-                log::line(
-                    log::Level::Warning,
-                    "Retrying...",
-                    &[("error", problem.text)],
-                );
-                thread::sleep(PAUSE);
-                continue;
-            }
+        let got = TRIES.run(|_| self.request(&mut part, parallel.take()));
+        let got = got.map_err(|problem| {
             log::warning(&problem.text);
             let outcome = if problem.text == MISSING {
                 EntryOutcome::Miss
             } else {
                 EntryOutcome::Failed
             };
-            return Err(CacheError {
+            CacheError {
                 told: true,
                 ..CacheError::new(outcome, problem.text)
-            });
+            }
+        })?;
+        if matches!(got, Got::UpToDate) {
+            log::info(&format!("{} is up to date", shown_name(self.file)));
         }
+        Ok(got)
     }
 
     /// One request, or those for the ranges of a large object.
@@ -360,32 +326,18 @@ impl Download<'_> {
         if parallel.is_some() {
             headers.push((receive::PROBE.0.into(), receive::PROBE.1.into()));
         }
-        let answer = send(self.client, &Method::GET, &self.source.get, &headers)
-            .map_err(|error| Problem::temporary(error.to_string()))?;
+        let answer = send(self.client, &Method::GET, &self.source.get, &headers)?;
         match (answer.status, parallel) {
             (200, _) | (206, Some(_)) => {}
             (206, None) if resuming => {}
-            (404, _) => {
-                return Err(Problem {
-                    is_temporary: false,
-                    text: MISSING.into(),
-                });
-            }
+            (404, _) => return Err(Problem::lasting(MISSING)),
             // An empty object, or a server that knows no ranges.
             (_, Some(_)) => return self.request(part, None),
             (416, None) if resuming => {
                 part.forget();
-                return Err(Problem::temporary("the rest of the cache is not available"));
+                return Err(Problem::passing("the rest of the cache is not available"));
             }
-            (status, None) => {
-                let text = answer.status_text();
-                let message = answer.message();
-                let separator = if message.is_empty() { "" } else { ". " };
-                return Err(Problem {
-                    is_temporary: is_temporary(status),
-                    text: format!("received: {text}{separator}{message}"),
-                });
-            }
+            (_, None) => return Err(received(answer)),
         }
         let resumed = resuming && answer.status == 206;
         let modified = last_modified(&answer);
@@ -419,7 +371,7 @@ impl Download<'_> {
             Ok(()) => Ok(Got::Fresh(fresh)),
             // Then in one.
             Err(Broken::Off(_)) if parallel.is_some() => self.request(part, None),
-            Err(broken) => Err(Problem::of(broken)),
+            Err(broken) => Err(not_come(broken)),
         }
     }
 

@@ -11,7 +11,6 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io::{self, Seek},
     path::Path,
-    thread,
     time::SystemTime,
 };
 
@@ -20,11 +19,11 @@ use gantry_agent::{ArchiveCacheEntry, EntryOutcome, MultipartUpload, SignedUrl};
 use gantry_archive::Growing;
 use ureq::http::Method;
 
-use super::{CacheError, PAUSE, TRIES, headers_of, is_temporary, shown_name};
+use super::{CacheError, TRIES, headers_of, received, shown_name};
 use crate::{
     http::{
         Answer, Body, Client, HttpError, MOST_REDIRECTS, clean_url, origin, redirected,
-        too_many_redirects,
+        retry::Problem, too_many_redirects,
     },
     log,
     meter::Meter,
@@ -116,63 +115,21 @@ pub(super) fn stream(
         Way::Blocks => blocks(client, put, archive),
         // A PUT has its chance whatever is said of a part.
         Way::Parts(upload) => parts::send(client, upload, entry.check.as_ref(), archive)
-            .map_err(|problem| Problem::temporary(problem.text)),
+            .map_err(|problem| Problem::passing(problem.text)),
     };
     match sent {
         Ok(()) => Streamed::Done,
-        Err(problem) if problem.is_refusal => Streamed::Refused(problem.text),
+        Err(problem) if problem.is_refusal() => Streamed::Refused(problem.text),
         Err(problem) => Streamed::Failed(problem.text),
     }
 }
 
-/// Why a request did not do what it should.
-struct Problem {
-    is_temporary: bool,
-    /// Nor would any other request.
-    is_refusal: bool,
-    text: String,
-}
-
-impl Problem {
-    fn temporary(text: String) -> Self {
-        Self {
-            is_temporary: true,
-            is_refusal: false,
-            text,
-        }
-    }
-}
-
 fn judge(answer: Result<Answer, HttpError>) -> Result<(), Problem> {
-    match answer {
-        Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
-        Ok(answer) => {
-            let (status, text) = (answer.status, answer.status_text());
-            let message = answer.message();
-            let separator = if message.is_empty() { "" } else { ". " };
-            Err(Problem {
-                is_temporary: is_temporary(status),
-                is_refusal: matches!(status, 401 | 403 | 404 | 413),
-                text: format!("received: {text}{separator}{message}"),
-            })
-        }
-        Err(error) => Err(Problem::temporary(error.to_string())),
+    let answer = answer?;
+    if (200..300).contains(&answer.status) {
+        return Ok(());
     }
-}
-
-/// Up to [`TRIES`] times.
-fn tries(mut request: impl FnMut() -> Result<(), Problem>) -> Result<(), Problem> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match request() {
-            Err(problem) if problem.is_temporary && tries < TRIES => {
-                retrying(problem.text);
-                thread::sleep(PAUSE);
-            }
-            done => return done,
-        }
-    }
+    Err(received(answer))
 }
 
 pub(super) fn retrying(error: String) {
@@ -222,7 +179,7 @@ fn chunks(
 }
 
 fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Problem> {
-    let unmade = |error: io::Error| Problem::temporary(error.to_string());
+    let unmade = |error: io::Error| Problem::passing(error.to_string());
     // Blocks that are not in a list yet are shared by all who send to this name: theirs must not be taken for ours.
     let own = RandomState::new().build_hasher().finish();
     let mut list = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
@@ -237,7 +194,7 @@ fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Pro
         let id = STANDARD.encode(format!("{own:016x}{number:08}"));
         let url = with_query(put.url.expose(), &format!("comp=block&blockid={id}"));
         let length = end - at;
-        tries(|| {
+        TRIES.run(|_| {
             let mut reader = io::Read::take(archive.reader_at(at), length);
             let body = Body::Reader(&mut reader, Some(length));
             judge(client.send(&Method::PUT, &url, &[], body))
@@ -252,7 +209,7 @@ fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Pro
     headers.push(("x-ms-blob-content-type".into(), CONTENT_TYPE.into()));
     headers.push(("Content-Type".into(), "application/xml".into()));
     let url = with_query(put.url.expose(), "comp=blocklist");
-    tries(|| {
+    TRIES.run(|_| {
         let mut body = list.as_bytes();
         let body = Body::Reader(&mut body, Some(list.len() as u64));
         judge(client.send(&Method::PUT, &url, &headers, body))
@@ -283,34 +240,35 @@ pub(super) fn whole(
     let mut archive = File::open(file).map_err(cannot)?;
     let found = archive.metadata().map_err(cannot)?;
     let headers = upload_headers(put, found.modified().ok());
-    tries(|| {
-        let mut url = put.url.expose().to_owned();
-        for _ in 0..=MOST_REDIRECTS {
-            archive
-                .rewind()
-                .map_err(|error| Problem::temporary(format!("cannot read the archive: {error}")))?;
-            let mut reader = Meter::new(&archive, LABEL, Some(found.len()));
-            let body = Body::Reader(&mut reader, Some(found.len()));
-            let answer = client.send(&Method::PUT, &url, &headers, body);
-            let next = match &answer {
-                // Others would make a GET of it.
-                Ok(answer) if matches!(answer.status, 307 | 308) => redirected(&url, answer),
-                _ => None,
-            };
-            match next {
-                // Its headers are signed for that server, and may be keys.
-                Some(Ok(next)) if origin(&next) == origin(&url) => url = next,
-                Some(Err(text)) => return Err(Problem::temporary(text)),
-                Some(Ok(_)) | None => {
-                    judge(answer)?;
-                    reader.finish();
-                    return Ok(());
+    TRIES
+        .run(|_| {
+            let mut url = put.url.expose().to_owned();
+            for _ in 0..=MOST_REDIRECTS {
+                archive.rewind().map_err(|error| {
+                    Problem::passing(format!("cannot read the archive: {error}"))
+                })?;
+                let mut reader = Meter::new(&archive, LABEL, Some(found.len()));
+                let body = Body::Reader(&mut reader, Some(found.len()));
+                let answer = client.send(&Method::PUT, &url, &headers, body);
+                let next = match &answer {
+                    // Others would make a GET of it.
+                    Ok(answer) if matches!(answer.status, 307 | 308) => redirected(&url, answer),
+                    _ => None,
+                };
+                match next {
+                    // Its headers are signed for that server, and may be keys.
+                    Some(Ok(next)) if origin(&next) == origin(&url) => url = next,
+                    Some(Err(text)) => return Err(Problem::passing(text)),
+                    Some(Ok(_)) | None => {
+                        judge(answer)?;
+                        reader.finish();
+                        return Ok(());
+                    }
                 }
             }
-        }
-        Err(Problem::temporary(too_many_redirects()))
-    })
-    .map_err(|problem| partial(problem.text))
+            Err(Problem::passing(too_many_redirects()))
+        })
+        .map_err(|problem| partial(problem.text))
 }
 
 #[cfg(test)]

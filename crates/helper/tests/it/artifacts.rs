@@ -2,11 +2,7 @@
 
 use std::{
     fs,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use gantry_agent::{
@@ -193,44 +189,6 @@ fn a_coordinator_that_is_not_well_is_asked_more_often_and_gets_the_same_bytes_ea
     let archives: Vec<_> = store.seen().iter().map(|request| part(request).1).collect();
     assert_eq!(archives.len(), 4);
     assert!(archives.iter().all(|archive| *archive == archives[0]));
-}
-
-/// The pauses that are told apart here are seconds long: what a server asked for, and what would have been waited otherwise.
-#[test]
-fn a_server_that_limits_its_rate_is_left_alone_for_as_long_as_it_asks() {
-    let mut job = Job::new();
-    job.write("a", "x");
-    let times = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&times);
-    let store = Store::start(move |_, number| {
-        told.lock().unwrap().push(Instant::now());
-        match number {
-            0 => Reply::status(429).with("Retry-After", "3"),
-            // More often than other failures are made up for.
-            1..4 => Reply::status(429).with("Retry-After", "1"),
-            _ => Reply::status(201),
-        }
-    });
-    let done = job.upload(&store, vec![entry("a")]).ok();
-    assert_eq!(done.err().matches("Retrying...").count(), 4);
-    assert!(done.err().contains("received: 429 Too Many Requests"));
-    let times = times.lock().unwrap().clone();
-    assert!(times[1] - times[0] >= Duration::from_secs(3));
-
-    let archive = part(&store.seen()[4]).1;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let times = Arc::clone(&told);
-    let store = Store::start(move |_, number| {
-        told.lock().unwrap().push(Instant::now());
-        match number {
-            0 => Reply::status(429).with("Retry-After", "1"),
-            _ => Reply::status(200).body(archive.clone()),
-        }
-    });
-    job.download(&store, vec![dependency(5)]).ok();
-    let times = times.lock().unwrap().clone();
-    // A millisecond where nothing is asked for.
-    assert!(times[1] - times[0] >= Duration::from_secs(1));
 }
 
 #[test]

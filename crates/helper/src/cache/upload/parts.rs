@@ -11,10 +11,10 @@ use gantry_agent::{MultipartUpload, SignedUrl, UploadPart};
 use gantry_archive::Growing;
 use ureq::http::Method;
 
-use super::{LABEL, Problem, judge, tries};
+use super::{LABEL, judge};
 use crate::{
-    cache::headers_of,
-    http::{Body, Client, element, shown},
+    cache::{TRIES, headers_of},
+    http::{Body, Client, element, retry::Problem, shown},
     meter::Meter,
 };
 
@@ -70,19 +70,19 @@ pub(super) fn send(
     let mut list = String::from("<CompleteMultipartUpload>");
     for (place, tag) in state.tags.iter().enumerate() {
         let Some(tag) = tag else {
-            return Err(Problem::temporary("a part was not sent".into()));
+            return Err(Problem::passing("a part was not sent"));
         };
         let number = (place + 1).to_string();
         list.extend(["<Part><PartNumber>", &number, "</PartNumber><ETag>"]);
         list.extend([&*escaped(tag), "</ETag></Part>"]);
     }
     list.push_str("</CompleteMultipartUpload>");
-    let mut again = false;
-    tries(|| {
-        let first = !std::mem::replace(&mut again, true);
+    TRIES.run(|failed| {
         match complete(client, &upload.complete, &list) {
             // Where the answer to an earlier try was lost, the upload is over.
-            Err(problem) if !first && problem.is_refusal && is_there(client, check, state.at) => {
+            Err(problem)
+                if failed > 0 && problem.is_refusal() && is_there(client, check, state.at) =>
+            {
                 Ok(())
             }
             other => other,
@@ -124,7 +124,7 @@ impl Sending<'_> {
         let end = match self.archive.wait_for(state.at + size) {
             Ok(end) => end,
             Err(error) => {
-                self.fail(&mut state, Problem::temporary(error.to_string()));
+                self.fail(&mut state, Problem::passing(error.to_string()));
                 return None;
             }
         };
@@ -135,7 +135,7 @@ impl Sending<'_> {
         }
         if place == self.parts.len() {
             let text = format!("the archive is longer than {place} parts");
-            self.fail(&mut state, Problem::temporary(text));
+            self.fail(&mut state, Problem::passing(text));
             return None;
         }
         state.at = end;
@@ -147,7 +147,7 @@ impl Sending<'_> {
     fn part(&self, place: usize, at: u64, length: u64) -> Result<String, Problem> {
         let put = &self.parts[place].put;
         let mut tag = None;
-        tries(|| {
+        TRIES.run(|_| {
             let mut reader = io::Read::take(self.archive.reader_at(at), length);
             let body = Body::Reader(&mut reader, Some(length));
             let answer = self
@@ -159,9 +159,9 @@ impl Sending<'_> {
             judge(answer)
         })?;
         let number = place + 1;
-        let tag = tag.filter(|tag| !tag.is_empty()).ok_or_else(|| {
-            Problem::temporary(format!("the answer to part {number} has no ETag"))
-        })?;
+        let tag = tag
+            .filter(|tag| !tag.is_empty())
+            .ok_or_else(|| Problem::passing(format!("the answer to part {number} has no ETag")))?;
         self.meter
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -191,7 +191,7 @@ fn complete(client: &Client, post: &SignedUrl, list: &str) -> Result<(), Problem
         (Some(code), None) => format!("code: {code}"),
         _ => shown(&text),
     };
-    Err(Problem::temporary(format!(
+    Err(Problem::passing(format!(
         "the storage did not put the parts together: {said}"
     )))
 }

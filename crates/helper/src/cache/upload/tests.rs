@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::FileExt,
+    thread,
 };
 
 use gantry_agent::Header;
