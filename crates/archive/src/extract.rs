@@ -84,8 +84,9 @@ pub fn is_whole(archive: &File) -> bool {
 }
 
 /// Unpacks an archive below `root`, with `threads` threads where its kind allows. Files and links replace what is in their place,
-/// directories are kept; modes with all bits and times are restored, owners if this process may; pipes, sockets and devices are left
-/// out. Not restored are parents that the archive does not list: they are made as `mkdir` makes them.
+/// directories are kept; permissions and times are restored, owners if this process may; pipes, sockets and devices are left out. Not
+/// restored are the bits that give somebody else's rights or share a directory (set-user-id, set-group-id, sticky): nor does GitLab
+/// Runner restore them (job-lifecycle §6.4), and an archive may come from anyone. Not restored, either, are parents that the archive does not list: they are made as `mkdir` makes them.
 ///
 /// # Errors
 /// See [`ExtractError`].
@@ -159,6 +160,9 @@ fn open_root(root: &Path) -> Result<Root, ExtractError> {
         source,
     })
 }
+
+/// Bits of a mode that are restored.
+const PERMISSIONS: u32 = 0o777;
 
 /// One entry of any archive.
 struct Entry {

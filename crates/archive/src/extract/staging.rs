@@ -88,6 +88,14 @@ impl Staging {
         })
     }
 
+    /// What is in a file that is there already.
+    pub(super) fn read(&self, entry: &Entry) -> Result<File, ExtractError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.dir, entry.staged.to_string(), flags, Mode::empty());
+        file.map(File::from)
+            .map_err(|error| write_error(&entry.path, error.into()))
+    }
+
     fn take(&self, bytes: u64) -> Result<(), ExtractError> {
         let taken = self
             .budget

@@ -10,7 +10,9 @@ use tar::EntryType;
 use crate::{
     Kind,
     error::{ExtractError, shown},
-    extract::{Entry, Extracted, Plan, check_target, clean_name, place, staging::Staging},
+    extract::{
+        Entry, Extracted, PERMISSIONS, Plan, check_target, clean_name, place, staging::Staging,
+    },
     root::Root,
 };
 
@@ -32,24 +34,21 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
         }
         let header = found.header();
         let kind = match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {
+                Kind::File
+            }
             EntryType::Directory => Kind::Dir,
             EntryType::Symlink => Kind::Symlink,
-            EntryType::Link => {
-                return Err(ExtractError::entry(
-                    &found.path_bytes(),
-                    "is a hard link, which is not unpacked",
-                ));
-            }
             _ => continue,
         };
+        let other_name = header.entry_type() == EntryType::Link;
         let number =
             |value: io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
         let (uid, gid) = (number(header.uid()), number(header.gid()));
-        let entry = Entry {
+        let mut entry = Entry {
             path: clean_name(&found.path_bytes(), root)?,
             kind,
-            mode: header.mode().ok().map(|mode| mode & 0o7777),
+            mode: header.mode().ok().map(|mode| mode & PERMISSIONS),
             mtime: extended.mtime.or_else(|| {
                 let time = header.mtime().ok()?;
                 i64::try_from(time).ok()
@@ -74,8 +73,15 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
         }
         if kind == Kind::File {
             let mut staged = staging.create(entry.staged, &entry.path)?;
+            let mut data: Box<dyn Read> = if other_name {
+                let first = first_name(&entry, &plan, &entries, root)?;
+                entry.size = first.size;
+                Box::new(staging.read(first)?)
+            } else {
+                Box::new(found)
+            };
             loop {
-                match found.read(&mut buffer) {
+                match data.read(&mut buffer) {
                     Ok(0) => break,
                     Ok(read) => {
                         staged.write(&buffer[..read], &entry.path)?;
@@ -102,6 +108,27 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
         entries: entries.len() as u64,
         bytes,
     })
+}
+
+/// The file that a hard link is another name of. It becomes a file of its own with the same content: whoever packed the tree wants that,
+/// and a link would make one file of two that a job may change. (GitLab Runner makes an empty file of it.)
+fn first_name<'a>(
+    link: &Entry,
+    plan: &Plan,
+    entries: &'a [Entry],
+    root: &Root,
+) -> Result<&'a Entry, ExtractError> {
+    let target = clean_name(&link.target, root)?;
+    let first = plan.entries.get(&target).and_then(|&at| entries.get(at));
+    first
+        .filter(|first| first.kind == Kind::File)
+        .ok_or_else(|| {
+            let target = shown(&link.target);
+            ExtractError::entry(
+                &link.path,
+                format!("is a hard link to {target}, which is no file before it in the archive"),
+            )
+        })
 }
 
 /// What stands in front of an entry's header and is not looked after by the library.

@@ -487,6 +487,61 @@ fn pipes_and_devices_of_an_archive_are_left_out() {
     assert!(!place.root.join("pipe").exists() && place.root.join("f").exists());
 }
 
+/// Files and hard links (name, content or target) as tar in zstd.
+fn with_hard_links(entries: &[(&str, Result<&str, &str>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, entry) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_mode(0o640);
+        header.set_mtime(1_000_000_000);
+        let content = entry.unwrap_or_default();
+        header.set_size(content.len() as u64);
+        if let Err(target) = entry {
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_link_name_literal(target).unwrap();
+        }
+        header.set_cksum();
+        tar.append(&header, content.as_bytes()).unwrap();
+    }
+    zstd::encode_all(&tar.into_inner().unwrap()[..], 1).unwrap()
+}
+
+#[test]
+fn hard_links_become_files_of_their_own() {
+    let place = Place::new();
+    let archive = with_hard_links(&[
+        ("a", Ok("content")),
+        ("dir/b", Err("./a")),
+        ("c", Err("dir/b")),
+    ]);
+    place.extract(&archive).unwrap();
+    for name in ["a", "dir/b", "c"] {
+        let path = place.root.join(name);
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        let found = fs::metadata(&path).unwrap();
+        let facts = (found.mode() & 0o7777, found.mtime(), found.nlink());
+        assert_eq!(facts, (0o640, 1_000_000_000, 1), "{name}");
+    }
+}
+
+#[rstest]
+#[case::later("b", "is no file before it in the archive")]
+#[case::itself("link", "is no file before it in the archive")]
+#[case::in_the_tree_only("kept", "is no file before it in the archive")]
+#[case::outside("../outside/x", "outside")]
+#[case::absolute("/etc/passwd", "outside")]
+#[case::nothing("", "no name")]
+fn hard_links_to_what_the_archive_has_not_are_refused(
+    #[case] target: &str,
+    #[case] expected: &str,
+) {
+    let place = Place::new();
+    let entries = [("a", Ok("x")), ("link", Err(target)), ("b", Ok("y"))];
+    let error = place.refused(&with_hard_links(&entries));
+    assert!(error.contains(expected), "{error}");
+}
+
 #[test]
 fn a_zip_of_a_system_without_modes_gives_usual_ones() {
     let place = Place::new();

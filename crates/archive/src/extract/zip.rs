@@ -19,7 +19,7 @@ use crate::{
     Kind,
     error::ExtractError,
     extract::{
-        Entry, Extracted, LONGEST_LINK, Plan, check_target, clean_name,
+        Entry, Extracted, LONGEST_LINK, PERMISSIONS, Plan, check_target, clean_name,
         early::{Early, Unpacked},
         place,
         staging::Staging,
@@ -249,7 +249,7 @@ fn entry(record: &ZipFileHeaderRecord<'_>, root: &Root) -> Result<Option<Entry>,
         // Pipes, sockets, devices.
         (true, _) => return Ok(None),
     };
-    let mode = (is_unix && raw & 0o7777 != 0).then_some(raw & 0o7777);
+    let mode = (is_unix && raw & 0o7777 != 0).then_some(raw & PERMISSIONS);
     let mut mtime = None;
     let mut owner = None;
     for (id, field) in record.extra_fields() {

@@ -54,7 +54,7 @@ fn a_cache_is_saved_and_comes_back_with_everything() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "content");
     assert_eq!(
         fs::metadata(file).unwrap().permissions().mode() & 0o7777,
-        0o4755
+        0o755
     );
     assert_eq!(
         fs::read_link(job.project().join("vendor/a/link")).unwrap(),
