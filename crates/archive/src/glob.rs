@@ -1,7 +1,7 @@
 //! Which files of a tree a pattern means.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsStr,
     fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -15,50 +15,73 @@ use crate::pattern::{Component, Pattern};
 pub(crate) fn glob(root: &Path, pattern: &Pattern) -> BTreeSet<Vec<u8>> {
     let mut found = BTreeSet::new();
     for components in &pattern.alternatives {
-        walk(root, Vec::new(), components, &mut found);
+        let depths = components
+            .iter()
+            .filter(|component| **component == Component::AnyDepth);
+        let mut walk = Walk {
+            root,
+            been: (depths.count() > 1).then(HashSet::new),
+            found: &mut found,
+        };
+        walk.walk(Vec::new(), components);
     }
     found
 }
 
-fn walk(root: &Path, base: Vec<u8>, components: &[Component], found: &mut BTreeSet<Vec<u8>>) {
-    let Some((component, rest)) = components.split_first() else {
-        found.insert(base);
-        return;
-    };
-    match component {
-        Component::Literal(name) if name.is_empty() => walk(root, base, rest, found),
-        Component::Literal(name) => {
-            let path = join(&base, name);
-            let full = full(root, &path);
-            if rest.is_empty() {
-                if fs::symlink_metadata(full).is_ok() {
-                    found.insert(path);
-                }
-            } else if full.is_dir() {
-                walk(root, path, rest, found);
-            }
-        }
-        Component::AnyDepth => {
-            walk(root, base.clone(), rest, found);
-            for (name, is_dir) in entries(root, &base) {
-                let path = join(&base, &name);
-                if is_dir {
-                    walk(root, path, components, found);
-                } else if rest.is_empty() {
-                    found.insert(path);
-                }
-            }
-        }
-        Component::Tokens(_) => {
-            for (name, is_dir) in entries(root, &base) {
-                if !component.matches(&name) {
-                    continue;
-                }
-                let path = join(&base, &name);
+struct Walk<'a> {
+    root: &'a Path,
+    /// Where a `**` was, by the components from it on. With several of them there are many ways to the same place, each of which finds
+    /// the same.
+    been: Option<HashSet<(usize, Vec<u8>)>>,
+    found: &'a mut BTreeSet<Vec<u8>>,
+}
+
+impl Walk<'_> {
+    fn walk(&mut self, base: Vec<u8>, components: &[Component]) {
+        let Some((component, rest)) = components.split_first() else {
+            self.found.insert(base);
+            return;
+        };
+        match component {
+            Component::Literal(name) if name.is_empty() => self.walk(base, rest),
+            Component::Literal(name) => {
+                let path = join(&base, name);
+                let full = full(self.root, &path);
                 if rest.is_empty() {
-                    found.insert(path);
-                } else if is_dir {
-                    walk(root, path, rest, found);
+                    if fs::symlink_metadata(full).is_ok() {
+                        self.found.insert(path);
+                    }
+                } else if full.is_dir() {
+                    self.walk(path, rest);
+                }
+            }
+            Component::AnyDepth => {
+                if let Some(been) = &mut self.been
+                    && !been.insert((components.len(), base.clone()))
+                {
+                    return;
+                }
+                self.walk(base.clone(), rest);
+                for (name, is_dir) in entries(self.root, &base) {
+                    let path = join(&base, &name);
+                    if is_dir {
+                        self.walk(path, components);
+                    } else if rest.is_empty() {
+                        self.found.insert(path);
+                    }
+                }
+            }
+            Component::Tokens(_) => {
+                for (name, is_dir) in entries(self.root, &base) {
+                    if !component.matches(&name) {
+                        continue;
+                    }
+                    let path = join(&base, &name);
+                    if rest.is_empty() {
+                        self.found.insert(path);
+                    } else if is_dir {
+                        self.walk(path, rest);
+                    }
                 }
             }
         }
@@ -172,5 +195,22 @@ mod tests {
         assert_eq!(found.len(), 18);
         assert!(found.contains(&Vec::new()) && found.contains(b"real/in.txt".as_slice()));
         assert!(!found.contains(b"link/in.txt".as_slice()));
+    }
+
+    #[test]
+    fn many_double_stars_in_a_deep_tree_take_no_exponential_time() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/".repeat(40))).unwrap();
+        fs::write(dir.path().join("a/a/a/f"), "").unwrap();
+        for pattern in [
+            "**/".repeat(100_000) + "f",
+            "**/a/".repeat(3) + "**/f",
+            "**/a/".repeat(20) + "f",
+        ] {
+            let found = glob(dir.path(), &Pattern::new(pattern.as_bytes()).unwrap());
+            let is_there = pattern.matches('a').count() < 20;
+            let expected = is_there.then(|| b"a/a/a/f".to_vec());
+            assert_eq!(found, BTreeSet::from_iter(expected), "{pattern:.50}");
+        }
     }
 }

@@ -23,11 +23,9 @@ mod select;
 
 pub use collect::{Item, Kind};
 pub use error::{ExtractError, PackError};
-pub use extract::{
-    Extracted, STAGING_PREFIX, Sniffed, extract, extract_growing, fuzz_extract, is_whole, sniff,
-};
+pub use extract::{Extracted, STAGING_PREFIX, Sniffed, extract, extract_growing, is_whole, sniff};
 pub use fingerprint::Fingerprint;
 pub use growing::{Growing, Guard, Reader};
 pub use pack::{Format, Level, Packed, pack, threads};
-pub use pattern::{BadPattern, Pattern};
+pub use pattern::{BadPattern, Parts, Pattern};
 pub use select::{Message, MessageKind, Selected, Wanted, select};

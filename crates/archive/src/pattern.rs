@@ -19,11 +19,17 @@ pub enum BadPattern {
     #[error("syntax error in pattern")]
     Syntax,
     /// Braces that stand for too many alternatives.
-    #[error("too many alternatives in braces (more than {MAX_ALTERNATIVES})")]
+    #[error("too many alternatives in braces (more than {MAX_ALTERNATIVES}, or too long ones)")]
     TooMany,
+    /// Braces in braces in braces.
+    #[error("braces are nested too deeply (more than {DEEPEST})")]
+    TooDeep,
 }
 
 const MAX_ALTERNATIVES: usize = 10_000;
+/// Of all of them together.
+const MOST_BYTES: usize = 16 << 20;
+const DEEPEST: usize = 100;
 
 /// A pattern, ready to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +72,20 @@ impl Pattern {
     /// If it is malformed, or its braces stand for too many alternatives.
     pub fn new(pattern: &[u8]) -> Result<Self, BadPattern> {
         let mut budget = MAX_ALTERNATIVES;
-        let texts = braces(pattern, &mut budget)?;
+        let texts = braces(pattern, &mut budget, 0)?;
         let alternatives = texts
             .iter()
-            .map(|text| split(text)?.into_iter().map(component).collect())
+            .map(|text| {
+                let mut components: Vec<_> = split(text)?
+                    .into_iter()
+                    .map(component)
+                    .collect::<Result<_, _>>()?;
+                // Two say no more than one.
+                components.dedup_by(|next, kept| {
+                    *next == Component::AnyDepth && *kept == Component::AnyDepth
+                });
+                Ok(components)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self { alternatives })
     }
@@ -80,6 +96,81 @@ impl Pattern {
         self.alternatives
             .iter()
             .any(|components| components_match(components, &names))
+    }
+
+    /// For parts of a text, as in the words of a shell. Of the first alternative, which must be without `/`.
+    pub fn parts(&self) -> Parts {
+        Parts(
+            match self.alternatives.first().and_then(|all| all.first()) {
+                None => Vec::new(),
+                Some(Component::Literal(text)) => {
+                    chars(text).into_iter().map(Token::Char).collect()
+                }
+                Some(Component::AnyDepth) => vec![Token::AnyRun],
+                Some(Component::Tokens(tokens)) => tokens.clone(),
+            },
+        )
+    }
+}
+
+/// Looks for parts of a text that a pattern fits.
+#[derive(Debug, Clone)]
+pub struct Parts(Vec<Token>);
+
+impl Parts {
+    /// Where the beginnings end that fit, from the shortest on.
+    pub fn beginnings(&self, text: &[u8]) -> Vec<usize> {
+        let mut rest = text;
+        fits(&self.0.iter().collect::<Vec<_>>(), || {
+            let (char, len) = first_char(rest)?;
+            rest = &rest[len..];
+            Some((char, len))
+        })
+    }
+
+    /// Where the ends begin that fit, from the shortest on.
+    pub fn ends(&self, text: &[u8]) -> Vec<usize> {
+        let (mut chars, mut rest) = (Vec::new(), text);
+        while let Some((char, len)) = first_char(rest) {
+            chars.push((char, len));
+            rest = &rest[len..];
+        }
+        let mut ends = fits(&self.0.iter().rev().collect::<Vec<_>>(), || chars.pop());
+        for end in &mut ends {
+            *end = text.len() - *end;
+        }
+        ends
+    }
+}
+
+/// How many bytes of the characters that `next` gives the tokens may take, from the fewest on. All ways are gone at once.
+fn fits(tokens: &[&Token], mut next: impl FnMut() -> Option<(Char, usize)>) -> Vec<usize> {
+    let end = tokens.len();
+    // Tokens that may be next.
+    let mut live = vec![false; end + 1];
+    live[0] = true;
+    let (mut found, mut taken) = (Vec::new(), 0);
+    loop {
+        // A run may be of nothing.
+        for (place, token) in tokens.iter().enumerate() {
+            live[place + 1] |= live[place] && **token == Token::AnyRun;
+        }
+        if live[end] {
+            found.push(taken);
+        }
+        if !live[..end].contains(&true) {
+            return found;
+        }
+        let Some((char, len)) = next() else {
+            return found;
+        };
+        taken += len;
+        live[end] = false;
+        for (place, token) in tokens.iter().enumerate().rev() {
+            let is_live = live[place];
+            live[place] = is_live && **token == Token::AnyRun;
+            live[place + 1] |= is_live && one_matches(token, char);
+        }
     }
 }
 
@@ -164,7 +255,10 @@ fn one_matches(token: &Token, char: Char) -> bool {
 }
 
 /// The alternatives that braces stand for.
-fn braces(pattern: &[u8], budget: &mut usize) -> Result<Vec<Vec<u8>>, BadPattern> {
+fn braces(pattern: &[u8], budget: &mut usize, depth: usize) -> Result<Vec<Vec<u8>>, BadPattern> {
+    if depth > DEEPEST {
+        return Err(BadPattern::TooDeep);
+    }
     let mut results = vec![Vec::new()];
     let mut rest = pattern;
     while let Some((&byte, after)) = rest.split_first() {
@@ -190,10 +284,15 @@ fn braces(pattern: &[u8], budget: &mut usize) -> Result<Vec<Vec<u8>>, BadPattern
                 let (parts, after) = brace_parts(after)?;
                 let mut choices = Vec::new();
                 for part in parts {
-                    choices.extend(braces(part, budget)?);
+                    choices.extend(braces(part, budget, depth + 1)?);
                 }
                 let count = results.len().saturating_mul(choices.len());
                 *budget = budget.checked_sub(count).ok_or(BadPattern::TooMany)?;
+                let longest = |texts: &[Vec<u8>]| texts.iter().map(Vec::len).max().unwrap_or(0);
+                let length = longest(&results) + longest(&choices) + after.len();
+                if count.saturating_mul(length) > MOST_BYTES {
+                    return Err(BadPattern::TooMany);
+                }
                 results = results
                     .iter()
                     .flat_map(|result| {
@@ -443,6 +542,37 @@ mod tests {
     }
 
     #[test]
+    fn braces_that_take_all_memory_or_the_whole_stack_are_refused() {
+        let long = "{a,b}".repeat(13) + &"x".repeat(1 << 20);
+        assert_eq!(Pattern::new(long.as_bytes()), Err(BadPattern::TooMany));
+        let deep = "{".repeat(100_000) + &"}".repeat(100_000);
+        assert_eq!(Pattern::new(deep.as_bytes()), Err(BadPattern::TooDeep));
+        let fair = "{".repeat(50) + "a" + &"}".repeat(50);
+        assert!(Pattern::new(fair.as_bytes()).unwrap().matches(b"a"));
+    }
+
+    #[rstest]
+    #[case("a*", "abab", &[1, 2, 3, 4], &[2, 0])]
+    #[case("*b", "abab", &[2, 4], &[3, 2, 1, 0])]
+    #[case("", "ab", &[0], &[2])]
+    #[case("*", "é", &[0, 2], &[2, 0])]
+    #[case("**", "a", &[0, 1], &[1, 0])]
+    #[case("?", "éa", &[2], &[2])]
+    #[case("[^a]b", "cb", &[2], &[0])]
+    #[case("ab", "abab", &[2], &[2])]
+    #[case("x", "ab", &[], &[])]
+    fn parts_that_fit_are_found(
+        #[case] pattern: &str,
+        #[case] name: &str,
+        #[case] beginnings: &[usize],
+        #[case] ends: &[usize],
+    ) {
+        let parts = Pattern::new(pattern.as_bytes()).unwrap().parts();
+        assert_eq!(parts.beginnings(name.as_bytes()), beginnings);
+        assert_eq!(parts.ends(name.as_bytes()), ends);
+    }
+
+    #[test]
     fn a_pattern_full_of_stars_takes_no_exponential_time() {
         let pattern = Pattern::new("*a".repeat(60).as_bytes()).unwrap();
         assert!(!pattern.matches("a".repeat(5000).replace("aaaa", "aaab").as_bytes()));
@@ -456,6 +586,16 @@ mod tests {
             if let Ok(pattern) = Pattern::new(&pattern) {
                 pattern.matches(&path);
             }
+        }
+
+        #[test]
+        fn parts_fit_by_themselves(pattern in "[ab*?]{0,6}", name in "[abé]{0,8}") {
+            let pattern = Pattern::new(pattern.as_bytes()).unwrap();
+            let cuts = || (0..=name.len()).filter(|&cut| name.is_char_boundary(cut));
+            let beginnings: Vec<_> = cuts().filter(|&cut| pattern.matches(&name.as_bytes()[..cut])).collect();
+            let ends: Vec<_> = cuts().rev().filter(|&cut| pattern.matches(&name.as_bytes()[cut..])).collect();
+            prop_assert_eq!(pattern.parts().beginnings(name.as_bytes()), beginnings);
+            prop_assert_eq!(pattern.parts().ends(name.as_bytes()), ends);
         }
 
         #[test]

@@ -7,6 +7,8 @@ mod tests;
 use std::iter::Peekable;
 use std::str::Chars;
 
+use gantry_archive::{Parts, Pattern};
+
 /// Text that is not expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExpansionError {
@@ -166,25 +168,25 @@ impl Expander<'_> {
             None => (false, word),
         };
         let pattern = self.words(pattern)?;
-        let Some(matcher) = Glob::new(&pattern) else {
+        let Some(parts) = glob(&pattern) else {
             return Ok(value.to_owned());
         };
-        let mut cuts: Vec<usize> = value.char_indices().map(|(at, _)| at).collect();
-        cuts.push(value.len());
-        // From the cut that takes least away, or the one that takes most.
-        if at_end != longest {
-            cuts.reverse();
-        }
-        for cut in cuts {
-            let (head, tail) = value.split_at(cut);
-            if at_end && matcher.matches(tail) {
-                return Ok(head.to_owned());
-            }
-            if !at_end && matcher.matches(head) {
-                return Ok(tail.to_owned());
-            }
-        }
-        Ok(value.to_owned())
+        // The shortest first.
+        let mut cuts = if at_end {
+            parts.ends(flat(value).as_bytes())
+        } else {
+            parts.beginnings(flat(value).as_bytes())
+        };
+        let cut = if longest {
+            cuts.pop()
+        } else {
+            cuts.first().copied()
+        };
+        Ok(match cut {
+            Some(cut) if at_end => value[..cut].to_owned(),
+            Some(cut) => value[cut..].to_owned(),
+            None => value.to_owned(),
+        })
     }
 
     /// `/p/r`, `//p/r`.
@@ -195,29 +197,30 @@ impl Expander<'_> {
         };
         let (pattern, with) = word.split_once('/').unwrap_or((word, ""));
         let (pattern, with) = (self.words(pattern)?, self.words(with)?);
-        let Some(matcher) = Glob::new(&pattern).filter(|_| !pattern.is_empty()) else {
+        let Some(parts) = glob(&pattern).filter(|_| !pattern.is_empty()) else {
             return Ok(value.to_owned());
         };
+        let flat = flat(value);
         let mut out = String::new();
         let mut rest = value;
-        'places: while !rest.is_empty() {
-            let ends: Vec<usize> = rest
-                .char_indices()
-                .map(|(at, char)| at + char.len_utf8())
-                .collect();
-            for end in ends.into_iter().rev() {
-                if matcher.matches(&rest[..end]) {
+        while let Some(char) = rest.chars().next() {
+            let at = value.len() - rest.len();
+            match parts.beginnings(&flat.as_bytes()[at..]).pop() {
+                // A match of nothing is none.
+                Some(end) if end > 0 => {
                     out.push_str(&with);
                     rest = &rest[end..];
-                    if all {
-                        continue 'places;
+                    if !all {
+                        break;
                     }
-                    break 'places;
+                }
+                // What does not follow here does not follow later.
+                _ if pattern.starts_with('*') => break,
+                _ => {
+                    out.push(char);
+                    rest = &rest[char.len_utf8()..];
                 }
             }
-            let mut chars = rest.chars();
-            out.extend(chars.next());
-            rest = chars.as_str();
         }
         out.push_str(rest);
         Ok(out)
@@ -411,28 +414,13 @@ fn cased<I: Iterator<Item = char>>(
     first.chain(chars).collect()
 }
 
-/// A pattern of a shell: here `*` and `?` take a `/`, too.
-struct Glob(gantry_archive::Pattern);
-
-/// Stands for `/`, which the pattern shall take for a character like any other. Occurs in no environment.
-const SLASH: char = '\u{f0001}';
-
-impl Glob {
-    fn new(pattern: &str) -> Option<Self> {
-        let pattern = flat(pattern)
-            .replace("**", "*")
-            .replace('{', "\\{")
-            .replace('}', "\\}");
-        gantry_archive::Pattern::new(pattern.as_bytes())
-            .ok()
-            .map(Self)
-    }
-
-    fn matches(&self, text: &str) -> bool {
-        self.0.matches(flat(text).as_bytes())
-    }
+/// A pattern of a shell: here `*` and `?` take a `/`, too, and braces are text. To be used on [`flat`] texts.
+fn glob(pattern: &str) -> Option<Parts> {
+    let pattern = flat(pattern).replace('{', "\\{").replace('}', "\\}");
+    Some(Pattern::new(pattern.as_bytes()).ok()?.parts())
 }
 
+/// With another character for `/`, of the same length, that is in no environment.
 fn flat(text: &str) -> String {
-    text.replace('/', SLASH.encode_utf8(&mut [0; 4]))
+    text.replace('/', "\0")
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io,
     os::fd::OwnedFd,
     os::unix::fs::FileExt,
     sync::atomic::{AtomicU64, Ordering},
@@ -225,7 +225,9 @@ pub(super) fn write_error(name: &[u8], source: io::Error) -> ExtractError {
 }
 
 /// An unnamed file with some content.
+#[cfg(test)]
 pub(super) fn scratch(data: &[u8]) -> io::Result<File> {
+    use std::io::Write as _;
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     let file = rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR | Mode::WUSR)?;
     let mut file = File::from(file);

@@ -1,6 +1,7 @@
 //! Tar in zstd: unpacked as it is read.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{self, BufRead, Read, Seek},
 };
@@ -16,91 +17,61 @@ use crate::{
     root::Root,
 };
 
+/// Most that may stand in front of an entry's data: its header, a long name, attributes, a list of holes. The library keeps all of it in
+/// memory, whatever its length.
+const LONGEST_HEADERS: u64 = 4 << 20;
+
 pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracted, ExtractError> {
     let decoder = zstd::Decoder::with_buffer(archive).map_err(ExtractError::Read)?;
-    let mut tar = tar::Archive::new(decoder);
+    let left = Cell::new(LONGEST_HEADERS);
+    let mut tar = tar::Archive::new(Limited {
+        inner: decoder,
+        left: &left,
+    });
     let staging = Staging::new(root)?;
     let (mut entries, mut plan) = (Vec::new(), Plan::new());
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
-    for found in tar.entries().map_err(|error| damaged(&error))? {
-        let mut found = found.map_err(|error| damaged(&error))?;
-        let extended = extended(&mut found).map_err(|error| damaged(&error))?;
+    let mut list = tar.entries().map_err(|error| damaged(&error))?;
+    loop {
+        left.set(LONGEST_HEADERS);
+        let Some(found) = list.next() else {
+            break;
+        };
+        let mut found = found.map_err(|error| damaged_behind(entries.last(), &error))?;
+        let extended =
+            extended(&mut found).map_err(|error| damaged_behind(entries.last(), &error))?;
+        left.set(u64::MAX);
         if extended.is_sparse {
             return Err(ExtractError::entry(
                 &found.path_bytes(),
                 "is a sparse file in the form of pax, which is not unpacked",
             ));
         }
-        let header = found.header();
-        let kind = match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {
-                Kind::File
-            }
-            EntryType::Directory => Kind::Dir,
-            EntryType::Symlink => Kind::Symlink,
-            _ => continue,
-        };
-        let other_name = header.entry_type() == EntryType::Link;
-        let number =
-            |value: io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
-        let (uid, gid) = (number(header.uid()), number(header.gid()));
-        let mut entry = Entry {
-            path: clean_name(&found.path_bytes(), root)?,
-            kind,
-            mode: header.mode().ok().map(|mode| mode & PERMISSIONS),
-            mtime: extended.mtime.or_else(|| {
-                let time = header.mtime().ok()?;
-                i64::try_from(time).ok()
-            }),
-            owner: uid.zip(gid),
-            size: found.size(),
-            target: found
-                .link_name_bytes()
-                .map(std::borrow::Cow::into_owned)
-                .unwrap_or_default(),
-            staged: entries.len() as u64,
-        };
-        if entry.path.is_empty() {
-            continue;
-        }
-        if kind == Kind::Symlink {
-            check_target(&entry.path, &entry.target)?;
-        }
-        let index = entries.len();
-        if !plan.add(&entries, &entry, index)? {
-            continue;
-        }
-        if kind == Kind::File {
-            let mut staged = staging.create(entry.staged, &entry.path)?;
-            let mut data: Box<dyn Read> = if other_name {
-                let first = first_name(&entry, &plan, &entries, root)?;
-                entry.size = first.size;
-                Box::new(staging.read(first)?)
-            } else {
-                Box::new(found)
-            };
-            loop {
-                match data.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(read) => {
-                        staged.write(&buffer[..read], &entry.path)?;
-                        bytes += read as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        return Err(ExtractError::entry(
-                            &entry.path,
-                            format!("its data is damaged: {error}"),
-                        ));
-                    }
+        if let Some(mut entry) = entry(&found, &extended, entries.len(), root)?
+            && plan.add(&entries, &entry, entries.len())?
+        {
+            if entry.kind == Kind::File {
+                let mut staged = staging.create(entry.staged, &entry.path)?;
+                let mut take = |bytes: &[u8]| staged.write(bytes, &entry.path);
+                if found.header().entry_type() == EntryType::Link {
+                    let first = first_name(&entry, &plan, &entries, root)?;
+                    let mut data = staging.read(first)?;
+                    bytes += read_data(&mut data, &mut buffer, &entry.path, &mut take)?;
+                    entry.size = first.size;
+                } else {
+                    bytes += read_data(&mut found, &mut buffer, &entry.path, &mut take)?;
                 }
+                staged.finish(&entry)?;
             }
-            staged.finish(&entry)?;
+            entries.push(entry);
         }
-        entries.push(entry);
+        // Of what is not unpacked.
+        let name = found.path_bytes().into_owned();
+        read_data(&mut found, &mut buffer, &name, |_| Ok(()))?;
     }
     // To the end, where the checksum is.
+    left.set(u64::MAX);
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(|error| damaged(&error))?;
     place::check(root, &plan, &entries)?;
     place::commit(root, &staging, &plan, &entries)?;
@@ -129,6 +100,95 @@ fn first_name<'a>(
                 format!("is a hard link to {target}, which is no file before it in the archive"),
             )
         })
+}
+
+/// What a header says; `None`: nothing that is unpacked.
+fn entry(
+    found: &tar::Entry<'_, impl Read>,
+    extended: &Extended,
+    index: usize,
+    root: &Root,
+) -> Result<Option<Entry>, ExtractError> {
+    let header = found.header();
+    let kind = match header.entry_type() {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {
+            Kind::File
+        }
+        EntryType::Directory => Kind::Dir,
+        EntryType::Symlink => Kind::Symlink,
+        _ => return Ok(None),
+    };
+    let number = |value: io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok());
+    let (uid, gid) = (number(header.uid()), number(header.gid()));
+    let entry = Entry {
+        path: clean_name(&found.path_bytes(), root)?,
+        kind,
+        mode: header.mode().ok().map(|mode| mode & PERMISSIONS),
+        mtime: extended.mtime.or_else(|| {
+            let time = header.mtime().ok()?;
+            i64::try_from(time).ok()
+        }),
+        owner: uid.zip(gid),
+        size: found.size(),
+        target: found
+            .link_name_bytes()
+            .map(std::borrow::Cow::into_owned)
+            .unwrap_or_default(),
+        staged: index as u64,
+    };
+    if entry.path.is_empty() {
+        return Ok(None);
+    }
+    if kind == Kind::Symlink {
+        check_target(&entry.path, &entry.target)?;
+    }
+    Ok(Some(entry))
+}
+
+/// Gives the data of an entry in pieces; their length.
+fn read_data(
+    found: &mut impl Read,
+    buffer: &mut [u8],
+    name: &[u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), ExtractError>,
+) -> Result<u64, ExtractError> {
+    let mut bytes = 0;
+    loop {
+        match found.read(buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(read) => {
+                take(&buffer[..read])?;
+                bytes += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                return Err(ExtractError::entry(
+                    name,
+                    format!("its data is damaged: {error}"),
+                ));
+            }
+        }
+    }
+}
+
+/// Ends with an error when more was read than is left.
+struct Limited<'a, R> {
+    inner: R,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let left = self.left.get().checked_sub(read as u64);
+        let left = left.ok_or_else(|| {
+            io::Error::other(format!(
+                "the names and attributes of one entry take more than {LONGEST_HEADERS} bytes"
+            ))
+        })?;
+        self.left.set(left);
+        Ok(read)
+    }
 }
 
 /// What stands in front of an entry's header and is not looked after by the library.
@@ -171,6 +231,15 @@ pub(super) fn is_whole(mut archive: &File) -> bool {
 
 fn damaged(error: &io::Error) -> ExtractError {
     ExtractError::Damaged(shown(error.to_string().as_bytes()))
+}
+
+/// `last`: the entry before the damage.
+fn damaged_behind(last: Option<&Entry>, error: &io::Error) -> ExtractError {
+    let error = shown(error.to_string().as_bytes());
+    ExtractError::Damaged(match last {
+        Some(last) => format!("{error} (behind {})", shown(&last.path)),
+        None => error,
+    })
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ fn names_that_no_file_can_have_are_refused() {
     assert!(
         place
             .refused(&zip(&[("", FILE, "")]))
-            .contains("an entry has no name")
+            .contains("archive is damaged: an entry has no name")
     );
 }
 
@@ -417,6 +417,17 @@ fn an_encrypted_file_and_an_unknown_method_are_named() {
 }
 
 #[test]
+fn a_directory_with_data_is_refused() {
+    let place = Place::new();
+    for mode in [FILE, DIR] {
+        assert_eq!(
+            place.refused(&zip(&[("ok", FILE, "x"), ("f/", mode, "data")])),
+            "f: is a directory, but has 4 bytes of data"
+        );
+    }
+}
+
+#[test]
 fn data_that_serves_two_files_is_refused() {
     let place = Place::new();
     let mut archive = zip(&[("a", FILE, "data"), ("b", FILE, "data")]);
@@ -461,6 +472,51 @@ fn what_is_no_archive_says_so() {
         "\"gzip\" format: unsupported archive format"
     );
     assert_eq!(place.extract(&zip(&[])).unwrap(), Extracted::default());
+}
+
+/// An entry of some kind with data.
+fn raw_entry(kind: u8, name: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_mode(0o644);
+    header.set_size(data.len() as u64);
+    header.set_cksum();
+    let mut entry = header.as_bytes().to_vec();
+    entry.extend_from_slice(data);
+    entry.resize(entry.len().next_multiple_of(512), 0);
+    entry
+}
+
+#[rstest]
+#[case::name(b'L')]
+#[case::target_of_a_link(b'K')]
+#[case::attributes(b'x')]
+#[case::attributes_of_all(b'g')]
+fn names_and_attributes_without_end_are_refused_before_they_fill_the_memory(#[case] kind: u8) {
+    let place = Place::new();
+    let mut tar = raw_entry(b'0', "first", b"x");
+    tar.extend(raw_entry(kind, "long", &vec![b'a'; 5 << 20]));
+    tar.extend(raw_entry(b'0', "second", b"x"));
+    assert_eq!(
+        place.refused(&zstd::encode_all(&tar[..], 1).unwrap()),
+        "the archive is damaged: the names and attributes of one entry take more than 4194304 bytes (behind first)"
+    );
+}
+
+#[test]
+fn data_of_what_is_not_unpacked_is_skipped_whatever_its_length() {
+    let place = Place::new();
+    let long = vec![0; 5 << 20];
+    let mut tar = raw_entry(b'6', "pipe", &long);
+    tar.extend(raw_entry(b'5', "kept-dir", &long));
+    tar.extend(raw_entry(b'5', "kept-dir", &long));
+    tar.extend(raw_entry(b'0', "file", b"x"));
+    let done = place
+        .extract(&zstd::encode_all(&tar[..], 1).unwrap())
+        .unwrap();
+    assert_eq!((done.entries, done.bytes), (2, 1));
+    assert!(!place.root.join("pipe").exists() && place.root.join("file").exists());
 }
 
 #[test]

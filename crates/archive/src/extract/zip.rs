@@ -288,7 +288,10 @@ fn check_data(record: &ZipFileHeaderRecord<'_>, entry: &Entry) -> Result<(), Ext
         return problem("is encrypted".into());
     }
     if entry.kind == Kind::Dir {
-        return Ok(());
+        return match record.uncompressed_size_hint() {
+            0 => Ok(()),
+            size => problem(format!("is a directory, but has {size} bytes of data")),
+        };
     }
     let (packed, size) = (record.compressed_size_hint(), entry.size);
     match record.compression_method() {

@@ -27,6 +27,10 @@ fn look(name: &str) -> Option<String> {
     "b.tar.gz|gz|a/b.tar|a/b|a/b.tar.gz"
 )]
 #[case("${A/./-}|${A//./-}|${A/b*}", "a/b-tar.gz|a/b-tar-gz|a/")]
+#[case(
+    "${A//[a-b]?/<>}|${A/*}|${A//t*r}|${A#?/}|${A%%[.]*}",
+    "<><>t<>.gz||a/b..gz|b.tar.gz|a/b"
+)]
 #[case("${A:2}|${A:2:1}|${A: -2}|${A:2:-3}", "b.tar.gz|b|gz|b.tar")]
 #[case("${CI_JOB_NAME^}|${CI_JOB_NAME^^}|${#A}", "Build|BUILD|10")]
 #[case("$((1+1))|$((2*(N-3)))|$(( 7 % 4 ))|$((NONE))", "2|8|3|0")]
@@ -58,4 +62,21 @@ fn deep_nesting_ends_with_an_error() {
     assert_eq!(expand(&text, &look), Err(ExpansionError::Depth));
     let sum = format!("$(({}1{}))", "(".repeat(500), ")".repeat(500));
     assert!(expand(&sum, &look).is_err());
+}
+
+#[test]
+fn long_values_are_searched_in_no_more_than_a_moment() {
+    // With the longest value that there can be, each of these took hours when all parts of the value were tried one by one.
+    let long = "ab/".repeat(40_000);
+    let look = |_: &str| Some(long.clone());
+    for (text, len) in [
+        ("${A//x/y}", 120_000),
+        ("${A//b/yy}", 160_000),
+        ("${A/*x/y}", 120_000),
+        ("${A%%x*}", 120_000),
+        ("${A##*x}", 120_000),
+        ("${A##*a}", 2),
+    ] {
+        assert_eq!(expand(text, &look).unwrap().len(), len, "{text}");
+    }
 }
