@@ -17,7 +17,7 @@ use gantry_agent::{
 use gantry_container::ContainerStatus;
 use gantry_engine::{EngineError, ExecStream, StdStream};
 use gantry_job::{Cause, Stage};
-use gantry_trace::Stream;
+use gantry_trace::{JobTrace, Stream};
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep, timeout},
@@ -181,10 +181,18 @@ impl Helper {
         &self.container
     }
 
-    /// Runs one stage attempt to its end, or attaches to it if it was begun before. `id` is unique to stage and attempt.
+    /// Bytes of output that all agents together have given of an attempt.
+    pub(crate) fn heard_of(trace: &JobTrace, attempt: &str) -> u64 {
+        (1..)
+            .map(|number| heard(trace, &nth_name(attempt, number)))
+            .take_while(|bytes| *bytes > 0)
+            .sum()
+    }
+
+    /// Runs one stage attempt to its end, or attaches to it if it was begun before. `attempt` is unique to stage and attempt.
     pub(crate) async fn run(
         &mut self,
-        id: &str,
+        attempt: &str,
         stage: &Stage,
         request: &StageRequest,
         stopping: Option<StopReason>,
@@ -194,15 +202,19 @@ impl Helper {
         let mut stopped = stopping;
         let mut give_up: Option<Instant> = None;
         let mut pause = RECONNECT_PAUSE;
+        let mut name = None;
         loop {
             let before = self.generation;
-            let turn = self.converse(id, request, &mut stop, &mut stopped).await;
+            let turn = self
+                .converse(attempt, &mut name, request, &mut stop, &mut stopped)
+                .await;
             if self.served > before {
                 give_up = None;
             }
             let why = match turn {
                 Ok((exit_code, error)) => {
-                    self.context.close_output(&Self::source(id)).await?;
+                    let name = name.as_deref().unwrap_or(attempt);
+                    self.context.close_output(&Self::source(name)).await?;
                     return Ok(end_of(stage, exit_code, error, stopped));
                 }
                 Err(Broken::Fatal(error)) => return Err(error),
@@ -235,15 +247,15 @@ impl Helper {
         }
     }
 
-    /// One connection's worth of a stage; `Ok` when the stage is done.
+    /// One connection's worth of a stage; `Ok` when the stage is done. `name`: that of the attempt at this agent, once it is known.
     async fn converse(
         &mut self,
-        id: &str,
+        attempt: &str,
+        name: &mut Option<String>,
         request: &StageRequest,
         stop: &mut (impl Future<Output = StopReason> + Unpin),
         stopped: &mut Option<StopReason>,
     ) -> Result<(i32, Option<String>), Broken> {
-        let source = Self::source(id);
         let mut connection = tokio::select! {
             connection = self.connect() => connection?,
             reason = &mut *stop, if stopped.is_none() => {
@@ -252,6 +264,11 @@ impl Helper {
             }
         };
         let trace = self.context.trace.clone();
+        if name.is_none() {
+            *name = Some(name_at(&mut connection, &trace, attempt).await?);
+        }
+        let id = name.as_deref().unwrap_or(attempt);
+        let source = Self::source(id);
         let consumed = |stream| trace.position(&source, stream).consumed;
         let from = Offsets {
             stdout: consumed(Stream::Stdout),
@@ -437,7 +454,7 @@ impl Helper {
     }
 
     /// The trace's source key of a stage's output.
-    pub(crate) fn source(id: &str) -> String {
+    fn source(id: &str) -> String {
         format!("helper:{id}")
     }
 }
@@ -451,6 +468,25 @@ impl Connection {
             exec.stdin.flush().await
         };
         sent.await.map_err(|error| Broken::Lost(error.to_string()))
+    }
+
+    /// Whether the agent has heard of a stage's attempt.
+    async fn knows(&mut self, name: &str) -> Result<bool, Broken> {
+        let id = name.to_owned();
+        self.send(&ToAgent::Query { id }).await?;
+        let answer = timeout(HELLO_LIMIT, async {
+            loop {
+                match self.receive().await? {
+                    ToRunner::State { id, state } if id == name => return Ok(state),
+                    ToRunner::Refused { reason } => return Err(Broken::Refused(reason)),
+                    _ => {}
+                }
+            }
+        });
+        let state = answer
+            .await
+            .map_err(|_| Broken::Lost("the agent does not say what it knows".to_owned()))??;
+        Ok(state != StageState::Unknown)
     }
 
     async fn receive(&mut self) -> Result<ToRunner, Broken> {
@@ -475,6 +511,44 @@ impl Connection {
             }
         }
     }
+}
+
+/// The name of a stage's attempt at this agent. An agent begins the output of an attempt anew; what another one said of it before it was
+/// lost is in the log already, and must not be taken for the beginning of that. So each agent that said something, in a process of this
+/// job or another, has a name of its own for the attempt: `get_sources/1`, `get_sources/1.2`.
+async fn name_at(
+    connection: &mut Connection,
+    trace: &JobTrace,
+    attempt: &str,
+) -> Result<String, Broken> {
+    let mut number = 1;
+    while heard(trace, &nth_name(attempt, number + 1)) > 0 {
+        number += 1;
+    }
+    let last = nth_name(attempt, number);
+    if heard(trace, &last) == 0 {
+        return Ok(last);
+    }
+    // This one may be at work without a word yet.
+    let next = nth_name(attempt, number + 1);
+    let is_last = !connection.knows(&next).await? && connection.knows(&last).await?;
+    Ok(if is_last { last } else { next })
+}
+
+fn nth_name(attempt: &str, number: u32) -> String {
+    match number {
+        1 => attempt.to_owned(),
+        number => format!("{attempt}.{number}"),
+    }
+}
+
+/// Bytes of output of a stage's attempt under this name.
+fn heard(trace: &JobTrace, name: &str) -> u64 {
+    let source = Helper::source(name);
+    let streams = [Stream::Stdout, Stream::Stderr].iter();
+    streams
+        .map(|stream| trace.position(&source, *stream).consumed)
+        .sum()
 }
 
 fn end_of(

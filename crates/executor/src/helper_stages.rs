@@ -6,7 +6,7 @@ use gantry_agent::{ClearWorktreeRequest, StageRequest};
 use gantry_container::EngineFlavor;
 use gantry_job::{Cause, JobStatus, Stage};
 use gantry_plan::{PlannedStage, StageWork};
-use gantry_trace::{Level, Stream};
+use gantry_trace::Level;
 use tokio::time::Instant;
 
 use crate::{
@@ -101,11 +101,7 @@ impl Walk {
                 request = self.request(index, planned) => request?,
                 reason = &mut stop => return Ok(StageEnd::Stopped(reason)),
             };
-            let id = match number {
-                1 => format!("{}/{attempt}", stage.section_name()),
-                // Another agent, which begins its output anew.
-                _ => format!("{}/{attempt}.{number}", stage.section_name()),
-            };
+            let id = format!("{}/{attempt}", stage.section_name());
             let message = match self.helper_stage(&id, stage, &request, stop).await {
                 Err(ExecutorError::Job(Cause::HelperLost { message, .. })) if tries > 1 => message,
                 end => return end,
@@ -218,14 +214,11 @@ impl Walk {
         stop: impl Future<Output = StopReason>,
     ) -> Result<StageEnd, ExecutorError> {
         tokio::pin!(stop);
+        let before = Helper::heard_of(&self.context.trace, id);
         let end = self
             .helper_stage_once(id, stage, request, stop.as_mut())
             .await;
-        let source = Helper::source(id);
-        let trace = &self.context.trace;
-        let heard = [Stream::Stdout, Stream::Stderr]
-            .iter()
-            .any(|stream| trace.position(&source, *stream).consumed > 0);
+        let heard = Helper::heard_of(&self.context.trace, id) > before;
         match (end, &self.context.plan.helper) {
             (Err(ExecutorError::Job(Cause::HelperLost { message, .. })), Some(helper))
                 if !heard =>

@@ -240,9 +240,47 @@ fn a_helper_that_is_gone_when_the_runner_comes_back_fetches_again() {
     ending.assert_success();
     assert_eq!(
         ending.helped,
-        ["get_sources/1", "get_sources/1", "cleanup_file_variables/1"]
+        [
+            "get_sources/1",
+            "get_sources/1.2",
+            "cleanup_file_variables/1"
+        ]
     );
     assert_eq!(ending.stages_ran(), ["step_script"]);
+    let said = ending.log.matches("Fetching changes...\n").count();
+    assert_eq!(said, 2, "all of what both said: {}", ending.log);
+}
+
+/// The second helper is at work when the next process finds it.
+#[test]
+fn a_stage_of_a_replaced_helper_goes_on_when_the_runner_comes_back_again() {
+    let ending = case(async {
+        let fetch = Work::says("Fetching changes...\n")
+            .pause_ms(10_000)
+            .out("Done\n");
+        let bench = Bench::new(with_sources().helper("get_sources", fetch));
+        for killed in [true, false] {
+            let process = bench.start().await;
+            let life = tokio::time::timeout(Duration::from_secs(3), process.live());
+            life.await.unwrap_err();
+            drop(process);
+            if killed {
+                bench.engine.kill_container(&helper_of(&bench.engine));
+            }
+        }
+        bench.run_to_end().await
+    });
+    ending.assert_success();
+    assert_eq!(
+        ending.helped,
+        [
+            "get_sources/1",
+            "get_sources/1.2",
+            "cleanup_file_variables/1"
+        ]
+    );
+    assert_eq!(ending.log.matches("Fetching changes...\n").count(), 2);
+    assert_eq!(ending.log.matches("Done\n").count(), 1);
 }
 
 #[test]

@@ -52,6 +52,26 @@ struct StageRun {
     cancel: Notify,
 }
 
+impl StageRun {
+    fn state(&self) -> StageState {
+        self.inner.lock().unwrap().state()
+    }
+}
+
+impl StageOutput {
+    fn state(&self) -> StageState {
+        match self.done {
+            None => StageState::Running,
+            Some(exit_code) => StageState::Done {
+                exit_code,
+                error: (exit_code != 0).then(|| format!("exit status {exit_code}")),
+                output: self.len,
+                entries: Vec::new(),
+            },
+        }
+    }
+}
+
 #[derive(Default)]
 struct StageOutput {
     pieces: Vec<(Stream, u64, Vec<u8>)>,
@@ -242,7 +262,14 @@ impl Connection {
                     stage.cancel.notify_one();
                 }
             }
-            ToAgent::Attach { .. } | ToAgent::Query { .. } | ToAgent::Shutdown => {
+            ToAgent::Query { id } => {
+                let state = match self.known(&id).map(|stage| stage.state()) {
+                    Some(state) => state,
+                    None => StageState::Unknown,
+                };
+                self.say(&ToRunner::State { id, state });
+            }
+            ToAgent::Attach { .. } | ToAgent::Shutdown => {
                 panic!("not a message that the executor sends: {message:?}")
             }
         }
@@ -309,14 +336,9 @@ impl Connection {
                 }
             }
             attached.seen = inner.pieces.len();
-            inner.done.map(|exit_code| ToRunner::State {
+            inner.done.map(|_| ToRunner::State {
                 id: attached.stage.id.clone(),
-                state: StageState::Done {
-                    exit_code,
-                    error: (exit_code != 0).then(|| format!("exit status {exit_code}")),
-                    output: inner.len,
-                    entries: Vec::new(),
-                },
+                state: inner.state(),
             })
         };
         for message in &messages {
