@@ -8,12 +8,13 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use gantry_agent::{EntryOutcome, SignedUrl};
+use rustix::fs::OFlags;
 use ureq::http::Method;
 
 use crate::{
@@ -155,6 +156,33 @@ fn make_dir(archive: &Path) -> io::Result<PathBuf> {
         .create(&dir)?;
     remove_stale(&dir);
     Ok(dir)
+}
+
+/// Opens what is in the place of an archive. A pipe there would have no writer, and nobody waits for one.
+fn open(archive: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        // The bits fit.
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(archive)
+}
+
+/// Takes away what is on the way to an archive and is no directory: nobody else stores anything there.
+fn clear_the_way(archive: &Path) {
+    for dir in archive.ancestors().skip(1) {
+        match fs::symlink_metadata(dir) {
+            Ok(_) if dir.is_dir() => return,
+            Ok(_) => {
+                let text = match files::remove(dir) {
+                    Ok(()) => format!("{} was in the way of a cache: removed", dir.display()),
+                    Err(error) => error.to_string(),
+                };
+                log::warning(&text);
+                return;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// Puts a file in its place. What is there and is no file was put there by no save.

@@ -17,8 +17,8 @@ use tempfile::NamedTempFile;
 use ureq::http::Method;
 
 use super::{
-    CacheError, TRIES, adopt, client, discard, headers_of, last_modified, make_dir, mtime, ranges,
-    received, send, shown_name, write_metadata,
+    CacheError, TRIES, adopt, clear_the_way, client, discard, headers_of, last_modified, make_dir,
+    mtime, open, ranges, received, send, shown_name, write_metadata,
 };
 use crate::{
     expansion::expand,
@@ -51,6 +51,7 @@ fn entry_result(
     for candidate in &entry.candidates {
         candidate.lines.iter().for_each(log::prepared);
         log::notice(&format!("Checking cache for {}...", candidate.key));
+        clear_the_way(&candidate.file);
         match restore(&request.project_dir, candidate, client, parallel) {
             Ok(extracted) => {
                 log::notice("Successfully extracted cache");
@@ -141,7 +142,7 @@ pub(crate) fn restore(
 
 /// Extracts an archive. One that is damaged is taken away: it is a miss from now on.
 fn unpack(project_dir: &Path, file: &Path) -> Result<Extracted, CacheError> {
-    let archive = match File::open(file) {
+    let archive = match open(file) {
         Ok(archive) => archive,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = "Cache file does not exist";
@@ -158,14 +159,20 @@ fn unpack(project_dir: &Path, file: &Path) -> Result<Extracted, CacheError> {
             )));
         }
     };
-    if file.is_dir() {
+    let failed = |error| CacheError::failed(format!("cannot open {}: {error}", file.display()));
+    let found = archive.metadata().map_err(failed)?;
+    if !found.is_file() {
         discard(file, &archive);
+        let what = if found.is_dir() {
+            "a directory"
+        } else {
+            "no file"
+        };
         return Err(CacheError::failed(format!(
-            "{} is a directory, not an archive",
+            "{} is {what}, not an archive",
             file.display()
         )));
     }
-    let failed = |error| CacheError::failed(format!("cannot open {}: {error}", file.display()));
     let read = archive.try_clone().map_err(failed)?;
     extract(read, project_dir, threads()).map_err(|error| no_good(file, &archive, &error))
 }
@@ -343,7 +350,7 @@ impl Download<'_> {
         let modified = last_modified(&answer);
         if !resumed
             && let Some(modified) = modified
-            && let Ok(local) = File::open(self.file).and_then(|local| mtime(&local))
+            && let Ok(local) = open(self.file).and_then(|local| mtime(&local))
             && local >= modified
         {
             return Ok(Got::UpToDate);

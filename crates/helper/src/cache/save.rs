@@ -4,7 +4,7 @@
 //! files. Of one without a mark, made by another runner, the second is all that can be told.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::Path,
@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use ureq::http::Method;
 
 use super::{
-    CacheError, adopt, client, make_dir, send,
+    CacheError, adopt, clear_the_way, client, make_dir, open, send,
     upload::{Streamed, Way, retrying, stream, whole},
     write_metadata,
 };
@@ -37,6 +37,7 @@ pub(crate) fn run(request: &ArchiveCacheRequest, done: &mut Vec<EntryResult>) {
         entry.lines.iter().for_each(log::prepared);
         if !entry.skip {
             log::notice(&format!("Creating cache {}...", entry.key));
+            clear_the_way(&entry.file);
             match save(&request.project_dir, entry, &client) {
                 Ok(saved) => {
                     log::notice("Created cache");
@@ -171,10 +172,10 @@ pub(crate) fn save(
 
 /// Whether an archive holds just what it would be made of.
 fn is_unchanged(file: &Path, items: &[Item], mark: &Fingerprint) -> bool {
-    let Ok(archive) = File::open(file) else {
+    let Ok(archive) = open(file) else {
         return false;
     };
-    let Ok(found) = archive.metadata() else {
+    let Some(found) = archive.metadata().ok().filter(fs::Metadata::is_file) else {
         return false;
     };
     let made = (found.mtime(), found.mtime_nsec());

@@ -122,13 +122,15 @@ fn a_damaged_local_archive_is_a_miss_and_the_next_save_repairs_it() {
         EntryOutcome::Done
     );
 
-    // Half-written, and newer than every file: made anew by a save alone.
-    fs::write(job.file(), &whole[..whole.len() - 3]).unwrap();
-    job.save(job.entry());
-    assert_eq!(
-        job.restore(vec![job.candidate()]).entries[0].outcome,
-        EntryOutcome::Done
-    );
+    // Half-written or empty, and newer than every file: made anew by a save alone.
+    for damaged in [&whole[..whole.len() - 3], b""] {
+        fs::write(job.file(), damaged).unwrap();
+        job.save(job.entry());
+        assert_eq!(
+            job.restore(vec![job.candidate()]).entries[0].outcome,
+            EntryOutcome::Done
+        );
+    }
 }
 
 #[test]
@@ -150,6 +152,66 @@ fn a_directory_in_place_of_an_archive_is_a_miss_that_a_save_repairs_as_well() {
     let done = job.save(job.entry());
     done.assert_done();
     assert!(job.file().is_file());
+}
+
+#[test]
+fn a_pipe_in_place_of_an_archive_is_not_waited_for() {
+    let mut job = Job::new();
+    job.write("vendor/a", "x");
+    let block = |job: &Job| {
+        fs::remove_file(job.file()).ok();
+        fs::create_dir_all(job.file().parent().unwrap()).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(job.file())
+            .status();
+        assert!(made.unwrap().success());
+    };
+    block(&job);
+    let done = job.restore(vec![job.candidate()]);
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Failed);
+    assert!(done.err().contains("is no file"), "{}", done.err());
+    assert!(!job.file().exists());
+    block(&job);
+    let done = job.save(job.entry());
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    assert!(job.file().is_file());
+}
+
+/// A script can write to the volume of caches, and a link may lead nowhere.
+#[test]
+fn a_file_on_the_way_to_an_archive_is_taken_away() {
+    let mut job = Job::new();
+    job.write("vendor/a", "x");
+    let folder = job.file().parent().unwrap().to_owned();
+    let above = folder.parent().unwrap().to_owned();
+    let blocks: [&dyn Fn(); 3] = [
+        &|| fs::write(&folder, "x").unwrap(),
+        &|| symlink("/none/at/all", &folder).unwrap(),
+        &|| {
+            fs::remove_dir(&above).unwrap();
+            fs::write(&above, "x").unwrap();
+        },
+    ];
+    fs::create_dir_all(&above).unwrap();
+    for block in blocks {
+        block();
+        let done = job.restore(vec![job.candidate()]);
+        assert_eq!(done.entries[0].outcome, EntryOutcome::Miss);
+        assert!(
+            done.err().contains("was in the way of a cache: removed"),
+            "{}",
+            done.err()
+        );
+        fs::create_dir_all(&above).unwrap();
+    }
+    fs::write(&folder, "x").unwrap();
+    let done = job.save(job.entry());
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
+    // Links to directories are somebody's choice.
+    fs::rename(&folder, above.join("elsewhere")).unwrap();
+    symlink("elsewhere", &folder).unwrap();
+    let done = job.restore(vec![job.candidate()]);
+    assert_eq!(done.entries[0].outcome, EntryOutcome::Done);
 }
 
 #[test]
