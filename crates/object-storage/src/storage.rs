@@ -13,6 +13,9 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Content type that uploads are sent with; part of the signature where the storage has it so.
 pub(crate) const CONTENT_TYPE: &str = "application/octet-stream";
 
+/// Bytes of metadata that are sent.
+const LONGEST_TEXT: usize = 1024;
+
 type Headers = Vec<(&'static str, String)>;
 
 /// One storage as `[runners.cache]` describes it.
@@ -238,9 +241,22 @@ pub(crate) fn reason(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A key as a header can carry it: what is not plain ASCII is percent-encoded.
+/// A key as a header can carry it: what is not plain ASCII is percent-encoded. It is for people, and S3 takes 2 KB of metadata, so the end
+/// of a very long one is left out.
 fn header_text(key: &str) -> String {
-    percent_encoding::utf8_percent_encode(key, percent_encoding::CONTROLS).to_string()
+    let mut text = String::new();
+    for char in key.chars() {
+        let mut bytes = [0; 4];
+        let piece = &*char.encode_utf8(&mut bytes);
+        let piece = percent_encoding::utf8_percent_encode(piece, percent_encoding::CONTROLS);
+        let whole = text.len();
+        text.extend(piece);
+        if text.len() > LONGEST_TEXT {
+            text.truncate(whole);
+            break;
+        }
+    }
+    text
 }
 
 #[cfg(test)]

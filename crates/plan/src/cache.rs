@@ -1,5 +1,7 @@
 //! What the helper is asked for caches (job-lifecycle §5): keys, places, policies and fallbacks.
 
+use std::path::PathBuf;
+
 use gantry_agent::{
     ArchiveCacheEntry, ArchiveCacheRequest, Line, LineKind, RestoreCacheRequest, RestoreCandidate,
     RestoreEntry, Selection,
@@ -18,6 +20,14 @@ use crate::{
 
 /// Name of a local archive, whatever its format.
 const ARCHIVE: &str = "cache.zip";
+/// What is written beside it.
+const METADATA: &str = "metadata.json";
+/// Bytes of a file's name, on all usual file systems of Linux.
+const LONGEST_NAME: usize = 255;
+/// Bytes of a path that programs can name (4095), less those of names of files that are under way.
+const LONGEST_PATH: usize = 4000;
+/// Bytes of an object's name, in S3, Google Cloud Storage and Azure alike.
+const LONGEST_OBJECT: usize = 1024;
 /// A fallback key of the runner must not reach what only protected refs may write.
 const PROTECTED: &str = "-protected";
 
@@ -107,13 +117,16 @@ struct Caches<'a> {
     folder: String,
 }
 
-/// A key that can be used.
+/// A key that can be used, and what it names: by the scheme in force, and by the other one.
 struct Key {
     /// As people know it.
     name: String,
-    /// As archives are named, by the scheme in force and by the other one.
-    stored: String,
-    other: Option<String>,
+    /// Folder of the local archive.
+    folder: String,
+    other_folder: Option<String>,
+    /// End of the object's name.
+    object: String,
+    other_object: Option<String>,
 }
 
 impl<'a> Caches<'a> {
@@ -174,8 +187,8 @@ impl<'a> Caches<'a> {
             entry.candidates.push(RestoreCandidate {
                 lines,
                 key: key.name.clone(),
-                file: self.file(&key.stored).into(),
-                alternate_file: key.other.as_ref().map(|other| self.file(other).into()),
+                file: self.file(&key.folder).into(),
+                alternate_file: self.other_file(key),
                 remote: None,
                 alternate: None,
             });
@@ -236,8 +249,8 @@ impl<'a> Caches<'a> {
             )));
             return Ok((entry, None));
         }
-        entry.file = self.file(&key.stored).into();
-        entry.alternate_file = key.other.as_ref().map(|other| self.file(other).into());
+        entry.file = self.file(&key.folder).into();
+        entry.alternate_file = self.other_file(&key);
         entry.metadata = [("cachekey".to_owned(), key.name.clone())].into();
         let remote = self.remote();
         entry.max_archive_size = remote.map_or(0, |remote| remote.max_uploaded_archive_size);
@@ -277,11 +290,15 @@ impl<'a> Caches<'a> {
     fn key(&self, raw: &str) -> (Option<Key>, Option<Line>) {
         let hash = hex(&Sha256::digest(raw.as_bytes()));
         let plain = sanitized(raw);
+        // Where the key cannot name a folder, the local archive has the name of the other scheme; objects have longer names.
+        let folder = plain.clone().filter(|plain| self.can_be_a_folder(plain));
         if self.hashed {
             let key = (!raw.is_empty()).then(|| Key {
                 name: raw.to_owned(),
-                stored: hash,
-                other: plain,
+                object: hashed_key(&hash),
+                other_object: plain,
+                folder: hash,
+                other_folder: folder,
             });
             return (key, None);
         }
@@ -293,18 +310,37 @@ impl<'a> Caches<'a> {
             Some(plain) => {
                 let line = (plain != raw)
                     .then(|| warning(&format!("cache key {raw:?} sanitized to {plain:?}")));
+                let (folder, other_folder) = match folder {
+                    Some(folder) => (folder, Some(hash.clone())),
+                    None => (hash.clone(), None),
+                };
                 let key = Key {
                     name: plain.clone(),
-                    other: Some(hash),
-                    stored: plain,
+                    folder,
+                    other_folder,
+                    object: plain,
+                    other_object: Some(hashed_key(&hash)),
                 };
                 (Some(key), line)
             }
         }
     }
 
-    fn file(&self, stored: &str) -> String {
-        format!("{}/{stored}/{ARCHIVE}", self.folder)
+    fn file(&self, folder: &str) -> String {
+        format!("{}/{folder}/{ARCHIVE}", self.folder)
+    }
+
+    fn other_file(&self, key: &Key) -> Option<PathBuf> {
+        key.other_folder
+            .as_ref()
+            .map(|folder| self.file(folder).into())
+    }
+
+    /// Whether a file system takes a key as it is, and no other key has its archive there: that of `a` is a file, which `a/cache.zip`
+    /// would want to be a folder.
+    fn can_be_a_folder(&self, key: &str) -> bool {
+        let fits = |part: &str| part.len() <= LONGEST_NAME && part != ARCHIVE && part != METADATA;
+        key.split('/').all(fits) && self.file(key).len() <= LONGEST_PATH
     }
 
     fn object(&self, key: &Key) -> CacheObject {
@@ -320,14 +356,16 @@ impl<'a> Caches<'a> {
                 key,
             )
         };
-        let (stored, other) = if self.hashed {
-            (hashed_key(&key.stored), key.other.clone())
-        } else {
-            (key.stored.clone(), key.other.as_deref().map(hashed_key))
-        };
-        CacheObject {
-            object: name(&stored),
-            alternate: other.as_deref().and_then(name),
+        let other = key.other_object.as_deref().and_then(name);
+        let names = [name(&key.object), other];
+        let [object, alternate] =
+            names.map(|name| name.filter(|name| name.len() <= LONGEST_OBJECT));
+        match object {
+            None => CacheObject {
+                object: alternate,
+                alternate: None,
+            },
+            object => CacheObject { object, alternate },
         }
     }
 }

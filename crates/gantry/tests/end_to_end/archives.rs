@@ -103,6 +103,52 @@ async fn a_cache_is_there_for_the_next_job_of_the_project() {
     host.finish(runner).await;
 }
 
+/// Keys that are no file names, or more than a file name can be, or that would get into each other's way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_key_names_a_cache_whether_it_is_hashed_or_not() {
+    let Some(host) = Host::new(&Config::new().docker("volumes = [\"/cache\"]")).await else {
+        return;
+    };
+    let long = "k".repeat(300);
+    let umlauts = "ü".repeat(200);
+    let deep = vec!["k"; 2500].join("/");
+    let keys = [
+        "gems",
+        "gems/cache.zip",
+        "a b/ c ",
+        "..dots..",
+        "../../up",
+        "%2Fescaped%2e",
+        "back\\slash",
+        "$NOTHING-x",
+        &long,
+        &umlauts,
+        &deep,
+    ];
+    let entries: Vec<_> = keys
+        .iter()
+        .enumerate()
+        .map(
+            |(number, key)| json!({"key": key, "paths": [format!("k{number}/")], "when": "always"}),
+        )
+        .collect();
+    let runner = host.start();
+    let make = "for n in 0 1 2 3 4 5 6 7 8 9 10; do mkdir k$n; echo $n > k$n/file; done";
+    let (first, log) = end(&host, &job([make]).set("/cache", json!(entries))).await;
+    assert_success(&first, &log);
+    assert_eq!(log.text().matches("Created cache").count(), keys.len());
+    for hashed in ["false", "true"] {
+        let reads = job(["echo found $(cat k*/file | sort -n)"])
+            .set("/cache", json!(entries))
+            .variable("FF_HASH_CACHE_KEYS", hashed);
+        let (second, log) = end(&host, &reads).await;
+        assert_success(&second, &log);
+        log.assert_prints("found 0 1 2 3 4 5 6 7 8 9 10");
+        log.assert_never_says("Failed to");
+    }
+    host.finish(runner).await;
+}
+
 #[rstest]
 #[case::of_a_failed_job("on_failure", "exit 1", "gem")]
 #[case::not_of_a_failed_job("on_success", "exit 1", "empty")]

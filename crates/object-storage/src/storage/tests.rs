@@ -35,4 +35,5 @@ fn a_signed_request_does_not_show_its_permission() {
 fn keys_are_sent_in_headers_as_plain_ascii() {
     assert_eq!(header_text("gems-main 1"), "gems-main 1");
     assert_eq!(header_text("naïve\n"), "na%C3%AFve%0A");
+    assert_eq!(header_text(&"ü".repeat(300)), "%C3%BC".repeat(170));
 }

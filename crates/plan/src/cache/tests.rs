@@ -297,6 +297,52 @@ fn a_hashed_key_need_not_be_a_path() {
     assert_eq!(looked_for(entry), [("../../evil", vec![])]);
 }
 
+/// A key that no folder can be named after still names an archive; objects have more room.
+#[rstest]
+#[case::long_name("k".repeat(300), false, Some("k".repeat(300)))]
+#[case::umlauts("ü".repeat(128), false, Some("ü".repeat(128)))]
+#[case::long_path(vec!["k"; 2000].join("/"), false, None)]
+#[case::archive_of_another_key("gems/cache.zip".to_owned(), false, Some("gems/cache.zip".to_owned()))]
+#[case::metadata_of_another_key("metadata.json/x".to_owned(), false, Some("metadata.json/x".to_owned()))]
+#[case::just_fits("k".repeat(255), true, Some("k".repeat(255)))]
+#[case::fits_in_parts(vec!["k".repeat(250); 5].join("/"), true, None)]
+fn a_key_that_can_be_no_folder_or_object_is_stored_by_its_hash(
+    #[case] key: String,
+    #[case] folder: bool,
+    #[case] object: Option<String>,
+) {
+    let hash = hex(&Sha256::digest(key.as_bytes()));
+    let fixture = with(cache(&key)).with(|it| it.runner.cache.kind = "s3".to_owned());
+    let file = |name: &str| format!("/cache/group/project/{name}/cache.zip");
+    let by_hash = format!("runner/tok/project/7/{}/{hash}", &hash[..2]);
+    let by_key = object.map(|name| format!("runner/tok/project/7/{name}"));
+    for hashed in [false, true] {
+        let plan = fixture.clone().flag("FF_HASH_CACHE_KEYS", hashed).plan();
+        let work = restored(&plan);
+        let one = &work.request.entries[0].candidates[0];
+        assert_eq!(one.key, key);
+        let found = [Some(&one.file), one.alternate_file.as_ref()];
+        let found = found.map(|file| file.and_then(|file| file.to_str()));
+        let (key_file, hash_file) = (file(&key), file(&hash));
+        let names = match (folder, hashed) {
+            (true, false) => [Some(key_file.as_str()), Some(hash_file.as_str())],
+            (true, true) => [Some(hash_file.as_str()), Some(key_file.as_str())],
+            (false, _) => [Some(hash_file.as_str()), None],
+        };
+        assert_eq!(found, names);
+        let entry = &saved(&plan).request.entries[0];
+        assert_eq!(entry.file, one.file);
+        let object = &work.objects[0][0];
+        let objects = match (&by_key, hashed) {
+            (Some(by_key), false) => [Some(by_key), Some(&by_hash)],
+            (Some(by_key), true) => [Some(&by_hash), Some(by_key)],
+            (None, _) => [Some(&by_hash), None],
+        };
+        assert_eq!([object.object.as_ref(), object.alternate.as_ref()], objects);
+        assert_eq!(saved(&plan).objects[0].as_ref(), objects[0]);
+    }
+}
+
 #[test]
 fn without_a_remote_cache_nothing_is_named_there() {
     let plan = with(cache("gems")).plan();
