@@ -39,6 +39,15 @@ pub(crate) fn case<T>(body: impl Future<Output = T>) -> T {
         .block_on(body)
 }
 
+/// Runs one case that talks to a server: by the real clock, since a paused one runs ahead of whoever waits for an answer.
+pub(crate) fn with_server<T>(body: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(body)
+}
+
 /// Runs a job from its start to its end without any disturbance from outside.
 pub(crate) fn run(setup: Setup) -> Ending {
     case(async { Bench::new(setup).run_to_end().await })

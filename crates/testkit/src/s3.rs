@@ -3,6 +3,7 @@
 //! What is ours is the record of requests, the faults, and the role: `sts:AssumeRole` on the same address.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -169,9 +170,14 @@ impl S3Server {
             log: Mutex::default(),
             released: watch::Sender::default(),
         });
-        let server = Server::start(SocketAddr::new(addr.ip(), port), None, Arc::clone(&state))
-            .await
-            .expect("a free address");
+        let at = SocketAddr::new(addr.ip(), port);
+        let server = match Server::start(at, None, Arc::clone(&state)).await {
+            // Somebody else took the free port meanwhile.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && addr.port() == 0 => {
+                return Box::pin(Self::start_on(addr, host)).await;
+            }
+            server => server.expect("a free address"),
+        };
         let this = Self {
             inner: Arc::new(Inner {
                 server,

@@ -5,7 +5,8 @@ use std::{
 };
 
 use gantry_agent::{
-    Decoder, Offsets, StageState, Stream, ToAgent, ToRunner, Welcome, encode, negotiate,
+    Decoder, Offsets, StageRequest, StageState, Stream, ToAgent, ToRunner, Welcome, encode,
+    negotiate,
 };
 use gantry_engine::{
     StdStream,
@@ -33,6 +34,7 @@ struct State {
     work: BTreeMap<String, Work>,
     alive: HashMap<String, Arc<Agent>>,
     begun: Vec<String>,
+    asked: Vec<StageRequest>,
     connections: u32,
     /// Connectors join nothing.
     mute: bool,
@@ -125,6 +127,11 @@ impl Agents {
     /// Stage attempts that were begun, in order.
     pub(crate) fn begun(&self) -> Vec<String> {
         self.lock().begun.clone()
+    }
+
+    /// What was asked for the stages that were begun, in the same order.
+    pub(crate) fn asked(&self) -> Vec<StageRequest> {
+        self.lock().asked.clone()
     }
 
     /// Connections so far.
@@ -247,7 +254,7 @@ impl Connection {
                 }));
             }
             ToAgent::Run(run) => {
-                let stage = self.stage(&run.id);
+                let stage = self.stage(&run.id, run.request);
                 self.attach(stage, run.from);
             }
             ToAgent::Ack { id, stream, offset } => {
@@ -277,7 +284,7 @@ impl Connection {
     }
 
     /// The stage attempt, begun if it is not known.
-    fn stage(&self, id: &str) -> Arc<StageRun> {
+    fn stage(&self, id: &str, request: StageRequest) -> Arc<StageRun> {
         if let Some(known) = self.known(id) {
             return known;
         }
@@ -287,7 +294,11 @@ impl Connection {
             changed: watch::Sender::new(0),
             cancel: Notify::new(),
         });
-        self.agents.lock().begun.push(id.to_owned());
+        {
+            let mut state = self.agents.lock();
+            state.begun.push(id.to_owned());
+            state.asked.push(request);
+        }
         let mut stages = self.agent.stages.lock().unwrap();
         stages.insert(id.to_owned(), Arc::clone(&stage));
         let work = self.agents.work(id);

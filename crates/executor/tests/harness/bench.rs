@@ -16,6 +16,7 @@ use gantry_executor::{
 };
 use gantry_job::{Cause, JobState, TlsFiles};
 use gantry_journal::Journal;
+use gantry_object_storage::Storage;
 use gantry_plan::{Inputs, LogPlan, Numbers, Plan, STATE_LABEL};
 use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceOptions};
 use tempfile::TempDir;
@@ -46,6 +47,8 @@ pub(crate) struct Bench {
     processes: Cell<u32>,
     /// Of the first process.
     pub(crate) terminal: Option<Arc<TerminalPort>>,
+    /// The remote cache.
+    pub(crate) caches: Option<Storage>,
 }
 
 /// What the server wants of the job. A process learns of it some time after its start.
@@ -158,6 +161,7 @@ impl Bench {
             engine,
             processes: Cell::new(0),
             terminal: None,
+            caches: None,
         }
     }
 
@@ -223,7 +227,7 @@ impl Bench {
             },
             working_tree: None,
             artifacts: None,
-            caches: None,
+            caches: self.caches.clone(),
             observer: JobObserver::default(),
             terminal: self.terminal.clone(),
         };
