@@ -4,6 +4,7 @@
 //! puts another in place (config-toml §1 "Hot reload").
 
 mod cache;
+mod devices;
 mod docker;
 mod gantry;
 mod log;
@@ -12,6 +13,7 @@ mod runner;
 mod session_server;
 
 pub use cache::{AzureCacheConfig, CacheConfig, GcsCacheConfig, S3CacheConfig};
+pub use devices::{Device, GpuRequest};
 pub use docker::{DockerConfig, PullPolicy, ServiceConfig, ServiceLimits};
 pub use gantry::{COMPATIBLE_VERSION, GantryConfig, IgnoreUnsupported, LogDriver, Naming, OnStop};
 pub use log::{LogFormat, LogLevel};

@@ -38,11 +38,11 @@ mod token;
 mod tree;
 
 pub use config::{
-    AzureCacheConfig, COMPATIBLE_VERSION, CacheConfig, Config, CustomBuildDir, DockerConfig,
-    Environment, Executor, GantryConfig, GcsCacheConfig, HostPort, IgnoreUnsupported,
-    JobQueuingDuration, LogDriver, LogFormat, LogLevel, Naming, OnStop, Period, PullPolicy,
-    RunnerConfig, S3CacheConfig, ServiceConfig, ServiceLimits, SessionServerConfig, Skip,
-    waited_too_long,
+    AzureCacheConfig, COMPATIBLE_VERSION, CacheConfig, Config, CustomBuildDir, Device,
+    DockerConfig, Environment, Executor, GantryConfig, GcsCacheConfig, GpuRequest, HostPort,
+    IgnoreUnsupported, JobQueuingDuration, LogDriver, LogFormat, LogLevel, Naming, OnStop, Period,
+    PullPolicy, RunnerConfig, S3CacheConfig, ServiceConfig, ServiceLimits, SessionServerConfig,
+    Skip, waited_too_long,
 };
 pub use load::{Loaded, Placeholders, load, parse};
 pub use problem::{ConfigError, Problem, ProblemKind, UnknownKey, Warning, WarningKind};

@@ -1,6 +1,7 @@
 //! From a checked [`Tree`] to a [`Config`]: defaults, clamps, placeholders, and what only several keys together tell.
 
 mod cache;
+mod docker;
 mod monitoring;
 mod runner;
 mod session_server;
@@ -39,7 +40,15 @@ pub(crate) fn config(
         runner.line = lines.line(entry.at);
         Arc::new(runner)
     });
-    let runners = runners.collect();
+    let runners: Vec<_> = runners.collect();
+    let gantry = tree
+        .table("gantry")
+        .map_or_else(GantryConfig::default, gantry);
+    if gantry.shared_local_cache {
+        for ((index, entry), runner) in tree.tables("runners").iter().enumerate().zip(&runners) {
+            docker::shared_cache(entry, index, runner, findings);
+        }
+    }
     Config {
         concurrent: concurrent(tree, findings),
         check_interval: tree
@@ -58,9 +67,7 @@ pub(crate) fn config(
             .table("session_server")
             .map(|table| session_server::section(table, findings))
             .unwrap_or_default(),
-        gantry: tree
-            .table("gantry")
-            .map_or_else(GantryConfig::default, gantry),
+        gantry,
         labels,
         runners,
     }

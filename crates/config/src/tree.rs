@@ -34,6 +34,7 @@ pub(crate) enum Value {
     List(Vec<String>),
     Texts(BTreeMap<String, String>),
     Flags(BTreeMap<String, bool>),
+    Lists(BTreeMap<String, Vec<String>>),
     Amount(u64),
     Policies(Vec<PullPolicy>),
     Table(Tree),
@@ -56,6 +57,7 @@ impl Value {
             Self::List(value) => value.is_empty(),
             Self::Texts(value) => value.is_empty(),
             Self::Flags(value) => value.is_empty(),
+            Self::Lists(value) => value.is_empty(),
             Self::Amount(value) => *value == 0,
             Self::Policies(value) => value.is_empty(),
             Self::Table(value) => value.entries.is_empty(),
@@ -174,6 +176,13 @@ impl Tree {
     pub(crate) fn flags(&self, key: &str) -> BTreeMap<String, bool> {
         match self.value(key) {
             Some(Value::Flags(value)) => value.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn lists(&self, key: &str) -> BTreeMap<String, Vec<String>> {
+        match self.value(key) {
+            Some(Value::Lists(value)) => value.clone(),
             _ => BTreeMap::new(),
         }
     }

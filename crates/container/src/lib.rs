@@ -13,6 +13,7 @@ pub use facts::{ContainerState, ContainerStatus, EngineFacts, EngineFlavor, Imag
 pub use image::{ImageError, ImageReference, ServiceReference, is_image_id};
 pub use names::rfc1123;
 pub use spec::{
-    ContainerSpec, EndpointSpec, Env, HostSpec, Labels, LogSpec, NetworkSpec, TarEntry, VolumeSpec,
+    ContainerSpec, DeviceRequestSpec, DeviceSpec, EndpointSpec, Env, HostSpec, Labels, LogSpec,
+    NetworkSpec, TarEntry, VolumeSpec,
 };
 pub use volume::{Destinations, VolumeDefinition, VolumeError, VolumeSource, clean_path, is_below};

@@ -80,6 +80,15 @@ pub struct HostSpec {
     /// Tmpfs mounts: path → options.
     #[serde(default)]
     pub tmpfs: BTreeMap<String, String>,
+    /// Security options, seccomp profiles as text.
+    #[serde(default)]
+    pub security_opt: Vec<String>,
+    /// Devices of the engine's host.
+    #[serde(default)]
+    pub devices: Vec<DeviceSpec>,
+    /// GPUs and the like.
+    #[serde(default)]
+    pub device_requests: Vec<DeviceRequestSpec>,
     /// Size of /dev/shm in bytes, 0 = engine default.
     pub shm_size: i64,
     /// Additional `/etc/hosts` lines `name:ip`.
@@ -88,6 +97,32 @@ pub struct HostSpec {
     pub log: Option<LogSpec>,
     /// Root file system read-only.
     pub read_only_rootfs: bool,
+}
+
+/// A device of the engine's host in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// Path on the host.
+    pub on_host: String,
+    /// Path in the container.
+    pub in_container: String,
+    /// Of `r`, `w` and `m`.
+    pub permissions: String,
+}
+
+/// Devices that a driver of the engine provides.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DeviceRequestSpec {
+    /// Driver; the engine chooses if empty.
+    pub driver: String,
+    /// How many; -1: all.
+    pub count: i64,
+    /// Which.
+    pub device_ids: Vec<String>,
+    /// Alternatives, each a list of what the devices must be able to do.
+    pub capabilities: Vec<Vec<String>>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
 }
 
 /// Log driver of a container and its options.

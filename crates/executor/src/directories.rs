@@ -7,6 +7,7 @@ use std::io::Cursor;
 
 use gantry_container::{ContainerSpec, EngineFlavor, Env, HostSpec, TarEntry};
 use gantry_engine::{Archive, EngineError};
+use gantry_plan::Plan;
 
 use crate::{ExecutorError, claim, context::Context};
 
@@ -63,9 +64,9 @@ impl Directories {
         }
         self.running
             .get_or_try_init(|| async {
-                for volume in &context.plan.volumes {
+                for root in roots(&context.plan) {
                     let mut entries = vec![entry(".".to_owned())];
-                    let below = format!("{}/", volume.destination.trim_end_matches('/'));
+                    let below = format!("{}/", root.trim_end_matches('/'));
                     entries.extend(
                         context
                             .plan
@@ -75,7 +76,7 @@ impl Directories {
                             .map(|path| entry(path.to_owned())),
                     );
                     let archive = archive_of(&entries);
-                    put(context, running, &volume.destination, archive).await?;
+                    put(context, running, root, archive).await?;
                 }
                 if let Some(tree) = &context.working_tree {
                     put(context, running, &context.plan.directories.project, tree()).await?;
@@ -97,18 +98,19 @@ async fn put(
     Ok(put.map_err(|error| context.cause(MAKING, &error))?)
 }
 
+/// Where volumes are mounted, and folders that stand in for them.
+fn roots(plan: &Plan) -> impl Iterator<Item = &str> {
+    let volumes = plan.volumes.iter().map(|volume| &volume.destination);
+    volumes.chain(&plan.folders).map(String::as_str)
+}
+
 /// Volume roots whose mode is not right, and the directories to make.
 async fn wanted(context: &Context, created: &str) -> Result<Vec<TarEntry>, EngineError> {
     let plan = &context.plan;
     let mut entries = Vec::new();
-    for volume in &plan.volumes {
-        if context
-            .engine
-            .archive_mode(created, &volume.destination)
-            .await?
-            != Some(MODE)
-        {
-            entries.push(entry(volume.destination.trim_start_matches('/').to_owned()));
+    for root in roots(plan) {
+        if context.engine.archive_mode(created, root).await? != Some(MODE) {
+            entries.push(entry(root.trim_start_matches('/').to_owned()));
         }
     }
     entries.extend(

@@ -61,6 +61,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
         .flatten();
     let settings = &resolved.settings;
     let job_image = resolved.payload.image.as_ref();
+    let entrypoint_warning = job_image.and_then(|image| scope.entrypoint_warning(image));
+    let mut warnings = resolved.warnings.clone();
+    warnings.extend(entrypoint_warning);
     Ok(Plan {
         job_id: inputs.payload.id,
         job_name: inputs.payload.job_info.name.clone(),
@@ -98,11 +101,12 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<Plan, Cause> {
             run,
             runner_host: inputs.host.name.clone(),
         },
-        warnings: resolved.warnings,
+        warnings,
         script_warnings: resolved.timeouts.warnings,
         directories: resolved.directories,
         variables: resolved.variables,
         volumes: volumes.created,
+        folders: volumes.folders,
         network: network.own,
         services,
         build,

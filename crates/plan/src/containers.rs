@@ -1,10 +1,13 @@
 //! Create bodies of build and helper container (docker-executor §2.4, §7), and what all containers of a job share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use gantry_config::LogDriver;
-use gantry_container::{ContainerSpec, EngineFlavor, Env, HostSpec, Labels, LogSpec};
-use gantry_job::{Cause, FeatureFlag, variable::MAX_ENV_ENTRY_BYTES};
+use gantry_archive::Pattern;
+use gantry_config::{Device, GpuRequest, LogDriver};
+use gantry_container::{
+    ContainerSpec, DeviceRequestSpec, DeviceSpec, EngineFlavor, Env, HostSpec, Labels, LogSpec,
+};
+use gantry_job::{Cause, FeatureFlag, payload::Image, variable::MAX_ENV_ENTRY_BYTES};
 use gantry_shell::{DETECT_SHELL, pwsh_command};
 
 use crate::{
@@ -49,7 +52,7 @@ pub(crate) fn build(scope: &Scope<'_>) -> Result<PlannedContainer, Cause> {
     let spec = ContainerSpec {
         hostname: scope.network.hostname(&resolved.project_unique),
         cmd: Some(shell),
-        entrypoint: job.and_then(|image| given(&image.entrypoint)),
+        entrypoint: job.and_then(|image| scope.entrypoint(image)),
         user,
         env: environment(&resolved.variables.container_env())?,
         labels: labels::typed(scope.labels, "build"),
@@ -84,12 +87,24 @@ pub(crate) fn helper(scope: &Scope<'_>) -> Result<PlannedContainer, Cause> {
 }
 
 impl Scope<'_> {
-    /// HostConfig of the service with this name: with limits of its own (docker-executor §2.5, §6.7).
-    pub(crate) fn service_host(&self, name: &str) -> HostSpec {
+    /// The entrypoint of an image as the job gives it, if it may.
+    pub(crate) fn entrypoint(&self, image: &Image) -> Option<Vec<String>> {
+        let docker = &self.inputs.runner.docker;
+        given(&image.entrypoint).filter(|_| !docker.disable_entrypoint_overwrite)
+    }
+
+    /// What is to be said where it may not.
+    pub(crate) fn entrypoint_warning(&self, image: &Image) -> Option<String> {
+        let ignored = !image.entrypoint.is_empty() && self.entrypoint(image).is_none();
+        ignored.then(|| "Entrypoint override disabled".to_owned())
+    }
+
+    /// HostConfig of the service with this name: with limits and devices of its own (docker-executor §2.5, §6.7).
+    pub(crate) fn service_host(&self, name: &str) -> Result<HostSpec, Cause> {
         let docker = &self.inputs.runner.docker;
         let limits = &docker.service_limits;
         let allowed = &docker.allowed_privileged_services;
-        HostSpec {
+        Ok(HostSpec {
             privileged: docker.services_privileged.unwrap_or(docker.privileged)
                 && (allowed.is_empty() || allow_list::has(allowed, name)),
             init: self
@@ -104,8 +119,11 @@ impl Scope<'_> {
             cpuset_cpus: limits.cpuset_cpus.clone(),
             cgroup_parent: limits.cgroup_parent.clone(),
             tmpfs: docker.services_tmpfs.clone(),
+            security_opt: docker.services_security_opt.clone(),
+            devices: devices(&docker.services_devices, name)?,
+            device_requests: docker.service_gpus.iter().map(gpus).collect(),
             ..self.host()
-        }
+        })
     }
 
     /// HostConfig of build and helper container.
@@ -139,6 +157,42 @@ impl Scope<'_> {
             log: Some(replayable_log(false)),
             ..HostSpec::default()
         }
+    }
+}
+
+/// Devices of a service: of all patterns that match its image, with the tag it has or is pulled with (docker-executor §1.3).
+fn devices(patterns: &BTreeMap<String, Vec<Device>>, name: &str) -> Result<Vec<DeviceSpec>, Cause> {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let tagged = if last.contains([':', '@']) {
+        name.to_owned()
+    } else {
+        format!("{name}:latest")
+    };
+    let mut found = Vec::new();
+    for (pattern, devices) in patterns {
+        let read = Pattern::new(pattern.as_bytes()).map_err(|error| {
+            configuration(format!(
+                "invalid service device image pattern: {pattern}: {error} (services_devices in [runners.docker])"
+            ))
+        })?;
+        if read.matches(tagged.as_bytes()) {
+            found.extend(devices.iter().map(|device| DeviceSpec {
+                on_host: device.host.clone(),
+                in_container: device.container.clone(),
+                permissions: device.permissions.clone(),
+            }));
+        }
+    }
+    Ok(found)
+}
+
+fn gpus(request: &GpuRequest) -> DeviceRequestSpec {
+    DeviceRequestSpec {
+        driver: request.driver.clone(),
+        count: request.count,
+        device_ids: request.devices.clone(),
+        capabilities: vec![request.capabilities.clone()],
+        options: request.options.clone(),
     }
 }
 

@@ -47,7 +47,8 @@ fn one(
         )));
     };
     allowed(scope, index, &service.name)?;
-    let names = Names::of(scope, index, service, &reference, used)?;
+    let mut names = Names::of(scope, index, service, &reference, used)?;
+    names.warnings.extend(scope.entrypoint_warning(service));
     let version = &reference.version;
     let separator = if version.starts_with('@') { "" } else { ":" };
     let mut own = labels::typed(scope.labels, "service");
@@ -56,12 +57,12 @@ fn one(
     let user = &service.executor_opts.docker.user;
     let spec = ContainerSpec {
         cmd: given(&service.command),
-        entrypoint: given(&service.entrypoint),
+        entrypoint: scope.entrypoint(service),
         user: (!user.is_empty()).then(|| user.clone()),
         env: environment(&scope.resolved.variables, service)?,
         labels: own,
         platform: images::platform(service),
-        host: scope.service_host(&service.name),
+        host: scope.service_host(&service.name)?,
         endpoints: scope.network.endpoints(&names.all),
         ..ContainerSpec::default()
     };

@@ -33,6 +33,9 @@ pub struct Plan {
     pub default_image_used: bool,
     /// Volumes to create before any container, in order of `binds`.
     pub volumes: Vec<PlannedVolume>,
+    /// Mount paths of folders of the host that stand in for volumes (`cache_dir` in `[runners.docker]`): any user may write there, too.
+    #[serde(default)]
+    pub folders: Vec<String>,
     /// Per-job network (`FF_NETWORK_PER_BUILD`).
     pub network: Option<NetworkSpec>,
     /// Services in order.

@@ -21,6 +21,8 @@ use crate::{
 /// Volumes to create, and the binds of every container.
 pub(crate) struct Volumes {
     pub(crate) created: Vec<PlannedVolume>,
+    /// Destinations of folders of the host that stand in for volumes.
+    pub(crate) folders: Vec<String>,
     /// Entries of the configuration in order, then the builds directory.
     pub(crate) binds: Vec<String>,
     /// Something the job writes below its project or temporary directory outlives it.
@@ -42,6 +44,7 @@ pub(crate) fn plan(
         run,
         labels,
         created: Vec::new(),
+        folders: Vec::new(),
         binds: Vec::new(),
         lives: Vec::new(),
     };
@@ -73,7 +76,7 @@ pub(crate) fn plan(
                 } else {
                     Life::Slot
                 };
-                mounts.volume(destination, life);
+                mounts.volume(destination, life)?;
             }
         }
     }
@@ -82,12 +85,13 @@ pub(crate) fn plan(
         let kept = inputs.sources == Sources::Git
             && resolved.settings.git_strategy == GitStrategy::Fetch
             && !docker.disable_cache;
-        mounts.volume(builds, if kept { Life::Slot } else { Life::Job });
+        mounts.volume(builds, if kept { Life::Slot } else { Life::Job })?;
     }
     let project_is_kept =
         mounts.keeps(&directories.project) || mounts.keeps(&directories.temporary);
     Ok(Volumes {
         created: mounts.created,
+        folders: mounts.folders,
         binds: mounts.binds,
         project_is_kept,
     })
@@ -128,6 +132,7 @@ struct Mounts<'a> {
     run: &'a str,
     labels: &'a Labels,
     created: Vec<PlannedVolume>,
+    folders: Vec<String>,
     binds: Vec<String>,
     /// Cleaned destination of each mount, and whether what is there outlives the job.
     lives: Vec<(String, bool)>,
@@ -140,20 +145,32 @@ impl Mounts<'_> {
         self.lives.push((clean_path(destination), true));
     }
 
-    fn volume(&mut self, destination: &str, life: Life) {
+    /// A volume, or the folder of the host that stands in for it (docker-executor §4.3).
+    fn volume(&mut self, destination: &str, life: Life) -> Result<(), Cause> {
         let protected = is_protected(self.resolved);
         let temporary = life == Life::Job;
         let slot = (life == Life::Slot).then_some(self.inputs.numbers.concurrent_project);
-        let name = format!(
-            "{}-cache-{}{}",
-            if temporary {
-                self.run.to_owned()
-            } else {
-                reusable_name(self.inputs, slot)
-            },
-            hex(&Md5::digest(destination.as_bytes())),
-            if protected { "-protected" } else { "" }
-        );
+        let owner = if temporary {
+            self.run.to_owned()
+        } else {
+            reusable_name(self.inputs, slot)
+        };
+        let path = hex(&Md5::digest(destination.as_bytes()));
+        let end = if protected { "-protected" } else { "" };
+        let host = self.inputs.runner.docker.cache_dir.as_deref();
+        if let Some(host) = host.filter(|_| !temporary) {
+            let bind = format!(
+                "{}:{destination}",
+                clean_path(&format!("{host}/{owner}/{path}{end}"))
+            );
+            VolumeDefinition::parse(&bind).map_err(|error| {
+                configuration(format!("{error} (cache_dir in [runners.docker])"))
+            })?;
+            self.bind(bind, destination);
+            self.folders.push(destination.to_owned());
+            return Ok(());
+        }
+        let name = format!("{owner}-cache-{path}{end}");
         let mut own = labels::typed(self.labels, "cache");
         labels::set(&mut own, "destination", destination);
         labels::set(&mut own, "reusable", &(!temporary).to_string());
@@ -173,6 +190,7 @@ impl Mounts<'_> {
             destination: destination.to_owned(),
             temporary,
         });
+        Ok(())
     }
 
     /// Whether a path lies on a mount that outlives the job. The innermost mount counts.

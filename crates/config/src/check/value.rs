@@ -243,15 +243,10 @@ fn flags(raw: &DeValue<'_>) -> Result<Value, Refused> {
 }
 
 fn lists(raw: &DeValue<'_>) -> Result<Value, Refused> {
-    let of_strings = |value: &DeValue<'_>| {
-        list(value, "")
-            .map(|_| ())
-            .map_err(|_| "an array of strings")
-    };
-    let checked: Vec<_> = entries(raw, "a table of arrays of strings", of_strings)?;
-    Ok(Value::Opaque {
-        empty: checked.is_empty(),
+    entries(raw, "a table of arrays of strings", |value| {
+        list(value, "").map_err(|_| "an array of strings")
     })
+    .map(Value::Lists)
 }
 
 fn any_tables(raw: &DeValue<'_>) -> Result<Value, Refused> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Environment;
+use super::{Device, Environment, GpuRequest};
 
 /// `[runners.docker]`. Empty strings count as unset, as in the peer. Strings are as written: job variables in `image`,
 /// `helper_image` and `volumes` are expanded per job.
@@ -32,6 +32,10 @@ pub struct DockerConfig {
     pub volumes: Vec<String>,
     /// Cache volumes are per job and go with it.
     pub disable_cache: bool,
+    /// Folder of the engine's host for cache volumes, absolute; `None`: they are the engine's.
+    pub cache_dir: Option<String>,
+    /// Entrypoints of jobs and of services are ignored.
+    pub disable_entrypoint_overwrite: bool,
     /// Network of all containers; `None`: the engine's default, or one per job (docker-executor §5).
     pub network_mode: Option<String>,
     /// Extended privileges for build, helper and services.
@@ -60,6 +64,12 @@ pub struct DockerConfig {
     pub service_limits: ServiceLimits,
     /// Tmpfs mounts of services: path → options.
     pub services_tmpfs: BTreeMap<String, String>,
+    /// Security options of services; seccomp profiles are read from their files.
+    pub services_security_opt: Vec<String>,
+    /// Devices of services: pattern of their image → devices.
+    pub services_devices: BTreeMap<String, Vec<Device>>,
+    /// GPUs of services.
+    pub service_gpus: Option<GpuRequest>,
     /// How long services may take to become reachable. 30 s where the file says nothing or 0; `None` (negative in the file): no
     /// health check at all.
     pub wait_for_services_timeout: Option<Duration>,
@@ -88,6 +98,8 @@ impl Default for DockerConfig {
             helper_image: None,
             volumes: Vec::new(),
             disable_cache: false,
+            cache_dir: None,
+            disable_entrypoint_overwrite: false,
             network_mode: None,
             privileged: false,
             user: None,
@@ -102,6 +114,9 @@ impl Default for DockerConfig {
             services_limit: None,
             service_limits: ServiceLimits::default(),
             services_tmpfs: BTreeMap::new(),
+            services_security_opt: Vec::new(),
+            services_devices: BTreeMap::new(),
+            service_gpus: None,
             wait_for_services_timeout: Some(Duration::from_secs(30)),
         }
     }

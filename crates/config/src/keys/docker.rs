@@ -69,9 +69,8 @@ pub(super) static SECTION: Section = Section {
             "disable_entrypoint_overwrite",
             Kind::Bool,
             "false",
-            "entrypoints of jobs are ignored",
-        )
-        .not_yet("jobs may set entrypoints"),
+            "entrypoints of jobs and of services are ignored",
+        ),
         // §1.3 containers
         Key::new("hostname", Kind::Text, "", "host name of build and helper").not_yet(""),
         Key::new("user", Kind::Text, "", "user of the build container"),
@@ -101,8 +100,7 @@ pub(super) static SECTION: Section = Section {
             Kind::List,
             "",
             "security options of services",
-        )
-        .not_yet("the engine's defaults apply"),
+        ),
         Key::new("userns_mode", Kind::Text, "", "user namespace").not_yet(""),
         Key::new(
             "pid_mode",
@@ -136,11 +134,15 @@ pub(super) static SECTION: Section = Section {
             "services_devices",
             Kind::Lists,
             "",
-            "devices of the host for services, by image",
-        )
-        .not_yet(""),
+            "devices of the host for services: pattern of their image to devices",
+        ),
         Key::new("gpus", Kind::Text, "", "GPUs").not_yet(""),
-        Key::new("service_gpus", Kind::Text, "", "GPUs of services").not_yet(""),
+        Key::new(
+            "service_gpus",
+            Kind::Text,
+            "",
+            "GPUs of services, as for docker run --gpus",
+        ),
         Key::new(
             "oom_kill_disable",
             Kind::Bool,
@@ -276,9 +278,8 @@ pub(super) static SECTION: Section = Section {
             "cache_dir",
             Kind::Text,
             "",
-            "folder of the host for cache volumes",
-        )
-        .not_yet("cache volumes are the engine's"),
+            "folder of the engine's host for cache volumes, in place of volumes of the engine",
+        ),
         Key::new(
             "disable_cache",
             Kind::Bool,

@@ -219,3 +219,46 @@ fn a_file_without_an_end_is_refused() {
     let error = load(Path::new("/dev/zero"), &Placeholders::new()).unwrap_err();
     assert!(error.to_string().contains("more than 16 MB"), "{error}");
 }
+
+#[test]
+fn a_seccomp_profile_is_read_from_its_file_and_other_security_options_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("profile.json");
+    std::fs::write(&profile, "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\"\n}\n").unwrap();
+    let options = format!(
+        "services_security_opt = ['seccomp={}', 'seccomp=unconfined', 'seccomp={{}}', 'label:disable']",
+        profile.display()
+    );
+    let docker = &loaded(&with_docker(&options)).config.runners[0].docker;
+    assert_eq!(
+        docker.services_security_opt,
+        [
+            "seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}",
+            "seccomp=unconfined",
+            "seccomp={}",
+            "label:disable"
+        ]
+    );
+    std::fs::write(&profile, "[").unwrap();
+    let error = try_parse(&with_docker(&options)).unwrap_err();
+    let name = profile.display();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("seccomp profile {name} is not valid JSON: ")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_for_cache_volumes_is_absolute() {
+    let folder = |text: &str| {
+        let loaded = loaded(&with_docker(&format!("cache_dir = '{text}'")));
+        loaded.config.runners[0].docker.cache_dir.clone()
+    };
+    assert_eq!(folder("/srv/cache").as_deref(), Some("/srv/cache"));
+    let here = std::env::current_dir().unwrap();
+    let below = here.join("caches").display().to_string();
+    assert_eq!(folder("caches"), Some(below));
+    assert_eq!(folder(""), None);
+}

@@ -7,8 +7,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::config::{
-    CacheConfig, CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, ServiceConfig,
-    ServiceLimits, Skip,
+    CacheConfig, CustomBuildDir, DockerConfig, Environment, Executor, RunnerConfig, Skip,
 };
 use crate::duration::GoDuration;
 use crate::expand::expand;
@@ -141,7 +140,7 @@ impl Reader<'_> {
             docker: tree
                 .table("docker")
                 .map_or_else(DockerConfig::default, |table| {
-                    docker(table, &format!("{}.docker", self.path), findings)
+                    super::docker::docker(table, &format!("{}.docker", self.path), findings)
                 }),
             skip,
             ..identity
@@ -260,7 +259,7 @@ impl Reader<'_> {
 }
 
 /// Entries without `=` are ignored, as in the peer, but not in silence. Values stay unsaid.
-fn environment(tree: &Tree, path: &str, findings: &mut Findings) -> Environment {
+pub(super) fn environment(tree: &Tree, path: &str, findings: &mut Findings) -> Environment {
     let entries = tree.list("environment").iter().enumerate();
     let pairs = entries.filter_map(|(index, entry)| {
         let pair = entry
@@ -279,18 +278,6 @@ fn environment(tree: &Tree, path: &str, findings: &mut Findings) -> Environment 
     pairs.collect()
 }
 
-fn services(tree: &Tree, path: &str, findings: &mut Findings) -> Vec<ServiceConfig> {
-    let tables = tree.tables("services").iter().enumerate();
-    let service = |(index, table): (usize, &Tree)| ServiceConfig {
-        name: table.string("name").to_owned(),
-        alias: table.string("alias").to_owned(),
-        command: table.list("command").to_vec(),
-        entrypoint: table.list("entrypoint").to_vec(),
-        environment: environment(table, &format!("{path}.services[{index}]"), findings),
-    };
-    tables.map(service).collect()
-}
-
 /// What placeholder expansion has to say.
 struct Unset {
     token: Vec<String>,
@@ -304,46 +291,5 @@ fn other_executor(executor: &Executor) -> String {
             format!("{name:?} is not supported, only \"docker\" is: runner skipped")
         }
         _ => "no executor is set: runner skipped (set executor = \"docker\")".to_owned(),
-    }
-}
-
-fn docker(tree: &Tree, path: &str, findings: &mut Findings) -> DockerConfig {
-    DockerConfig {
-        host: tree.text("host"),
-        tls_verify: tree.flag("tls_verify"),
-        tls_cert_path: tree.text("tls_cert_path").map(PathBuf::from),
-        image: tree.text("image"),
-        pull_policy: tree.policies("pull_policy"),
-        helper_image: tree.text("helper_image"),
-        volumes: tree.list("volumes").to_vec(),
-        disable_cache: tree.flag("disable_cache"),
-        network_mode: tree.text("network_mode"),
-        privileged: tree.flag("privileged"),
-        user: tree.text("user"),
-        memory: tree.amount("memory"),
-        nano_cpus: tree.amount("cpus"),
-        extra_hosts: tree.list("extra_hosts").to_vec(),
-        shm_size: tree.amount("shm_size"),
-        services_privileged: tree.bool("services_privileged"),
-        allowed_privileged_services: tree.list("allowed_privileged_services").to_vec(),
-        allowed_services: tree.list("allowed_services").to_vec(),
-        services: services(tree, path, findings),
-        services_limit: tree
-            .int("services_limit")
-            .and_then(|limit| u64::try_from(limit).ok()),
-        service_limits: ServiceLimits {
-            memory: tree.amount("service_memory"),
-            memory_swap: tree.amount("service_memory_swap"),
-            memory_reservation: tree.amount("service_memory_reservation"),
-            nano_cpus: tree.amount("service_cpus"),
-            cpu_shares: tree.int("service_cpu_shares").unwrap_or_default(),
-            cpuset_cpus: tree.string("service_cpuset_cpus").to_owned(),
-            cgroup_parent: tree.string("service_cgroup_parent").to_owned(),
-        },
-        services_tmpfs: tree.texts("services_tmpfs"),
-        wait_for_services_timeout: match tree.int("wait_for_services_timeout") {
-            None | Some(0) => DockerConfig::default().wait_for_services_timeout,
-            Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
-        },
     }
 }

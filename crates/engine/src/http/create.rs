@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use gantry_container::{ContainerSpec, EngineFlavor, HostSpec, Labels, NetworkSpec, VolumeSpec};
+use gantry_container::{
+    ContainerSpec, DeviceRequestSpec, DeviceSpec, EngineFlavor, HostSpec, Labels, NetworkSpec,
+    VolumeSpec,
+};
 use serde::Serialize;
 
 fn zero(value: &i64) -> bool {
@@ -68,6 +71,12 @@ struct HostConfig<'a> {
     cgroup_parent: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    security_opt: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<Device<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    device_requests: Vec<DeviceRequest<'a>>,
     #[serde(skip_serializing_if = "zero")]
     shm_size: i64,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -77,6 +86,25 @@ struct HostConfig<'a> {
     #[serde(skip_serializing_if = "no")]
     readonly_rootfs: bool,
     restart_policy: RestartPolicy,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Device<'a> {
+    path_on_host: &'a str,
+    path_in_container: &'a str,
+    cgroup_permissions: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceRequest<'a> {
+    driver: &'a str,
+    count: i64,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: &'a [String],
+    capabilities: &'a [Vec<String>],
+    options: &'a BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +192,13 @@ impl<'a> HostConfig<'a> {
             cpuset_cpus: &host.cpuset_cpus,
             cgroup_parent: &host.cgroup_parent,
             tmpfs: &host.tmpfs,
+            security_opt: &host.security_opt,
+            devices: host.devices.iter().map(Device::from).collect(),
+            device_requests: host
+                .device_requests
+                .iter()
+                .map(DeviceRequest::from)
+                .collect(),
             shm_size: host.shm_size,
             extra_hosts: &host.extra_hosts,
             log_config: log.map(|log| LogConfig {
@@ -172,6 +207,28 @@ impl<'a> HostConfig<'a> {
             }),
             readonly_rootfs: host.read_only_rootfs,
             restart_policy: RestartPolicy { name: "no" },
+        }
+    }
+}
+
+impl<'a> From<&'a DeviceSpec> for Device<'a> {
+    fn from(spec: &'a DeviceSpec) -> Self {
+        Self {
+            path_on_host: &spec.on_host,
+            path_in_container: &spec.in_container,
+            cgroup_permissions: &spec.permissions,
+        }
+    }
+}
+
+impl<'a> From<&'a DeviceRequestSpec> for DeviceRequest<'a> {
+    fn from(spec: &'a DeviceRequestSpec) -> Self {
+        Self {
+            driver: &spec.driver,
+            count: spec.count,
+            device_ids: &spec.device_ids,
+            capabilities: &spec.capabilities,
+            options: &spec.options,
         }
     }
 }

@@ -475,3 +475,112 @@ fn services_have_limits_of_their_own() {
     assert_eq!((build.memory, build.cpu_shares), (1, 0));
     assert!(build.tmpfs.is_empty());
 }
+
+// docker-executor §1.3: the image is held against the pattern with its tag
+#[rstest]
+#[case("alpine", &["/dev/c", "/dev/a"])]
+#[case("alpine:latest", &["/dev/c", "/dev/a"])]
+#[case("alpine:3.20", &["/dev/b"])]
+#[case("registry.example.com:5000/alpine", &["/dev/d"])]
+#[case("$IMAGE", &["/dev/b"])]
+#[case("redis", &[])]
+fn services_get_the_devices_of_all_patterns_that_match_their_image(
+    #[case] name: &str,
+    #[case] devices: &[&str],
+) {
+    let patterns = [
+        ("alpine:latest", "/dev/a"),
+        ("alpine:3*", "/dev/b"),
+        ("alpine:l*", "/dev/c"),
+        ("registry.example.com:5000/*:latest", "/dev/d"),
+    ];
+    let plan = Fixture::new()
+        .variable("IMAGE", "alpine:3.20")
+        .service(image(name))
+        .docker(|docker| {
+            docker.services_devices = patterns
+                .map(|(pattern, device)| {
+                    let device = gantry_config::Device::parse(&format!("{device}:/dev/x:r"));
+                    (pattern.to_owned(), vec![device.unwrap()])
+                })
+                .into();
+        })
+        .plan();
+    let found = &plan.services[0].container.spec.host.devices;
+    let hosts: Vec<_> = found.iter().map(|device| &*device.on_host).collect();
+    assert_eq!(hosts, devices);
+    assert!(
+        found
+            .iter()
+            .all(|device| (&*device.in_container, &*device.permissions) == ("/dev/x", "r"))
+    );
+    assert!(plan.build.spec.host.devices.is_empty());
+}
+
+#[test]
+fn a_pattern_of_devices_that_is_none_is_told() {
+    let message = Fixture::new()
+        .service(image("redis"))
+        .docker(|docker| docker.services_devices = [("[".to_owned(), Vec::new())].into())
+        .mistake();
+    assert!(
+        message.starts_with("invalid service device image pattern: [: ")
+            && message.ends_with(" (services_devices in [runners.docker])"),
+        "{message}"
+    );
+}
+
+#[test]
+fn services_have_gpus_and_security_options_of_their_own() {
+    let plan = Fixture::new()
+        .service(image("redis"))
+        .docker(|docker| {
+            docker.services_security_opt = strings(&["label:disable"]);
+            docker.service_gpus = gantry_config::GpuRequest::parse("all").unwrap();
+        })
+        .plan();
+    let service = &plan.services[0].container.spec.host;
+    assert_eq!(service.security_opt, ["label:disable"]);
+    assert_eq!(
+        service.device_requests,
+        [gantry_container::DeviceRequestSpec {
+            count: -1,
+            capabilities: vec![strings(&["gpu"])],
+            ..Default::default()
+        }]
+    );
+    let others = [&plan.build, plan.helper.as_ref().unwrap()].map(|it| &it.spec.host);
+    for host in others {
+        assert!(host.security_opt.is_empty() && host.device_requests.is_empty());
+    }
+}
+
+#[test]
+fn entrypoints_of_jobs_can_be_forbidden_and_those_who_ask_for_one_are_told() {
+    let with_entrypoint = |name: &str| gantry_job::payload::Image {
+        entrypoint: strings(&["/bin/sh", "-c"]),
+        ..image(name)
+    };
+    let fixture = |disabled: bool| {
+        Fixture::new()
+            .with(|it| it.payload.image = Some(with_entrypoint("ruby")))
+            .service(with_entrypoint("redis"))
+            .service(image("postgres"))
+            .docker(|docker| docker.disable_entrypoint_overwrite = disabled)
+    };
+    let plan = fixture(false).plan();
+    let wanted = Some(strings(&["/bin/sh", "-c"]));
+    assert_eq!(plan.build.spec.entrypoint, wanted);
+    assert_eq!(plan.services[0].container.spec.entrypoint, wanted);
+    assert!(plan.warnings.is_empty() && plan.services[0].warnings.is_empty());
+
+    let plan = fixture(true).plan();
+    let said = ["Entrypoint override disabled"];
+    assert_eq!(plan.build.spec.entrypoint, None);
+    assert_eq!(plan.services[0].container.spec.entrypoint, None);
+    assert_eq!(plan.warnings, said);
+    assert_eq!(plan.services[0].warnings, said);
+    assert!(plan.services[1].warnings.is_empty());
+    let quiet = fixture(true).with(|it| it.payload.image = Some(image("ruby")));
+    assert!(quiet.plan().warnings.is_empty());
+}

@@ -441,3 +441,88 @@ fn the_shared_volume_knows_protected_refs_and_goes_with_the_job_where_caches_are
     let labels = short_labels(&volume.spec.labels);
     assert_eq!(labels["reusable"], (!temporary).to_string());
 }
+
+/// `cache_dir` in `[runners.docker]` (docker-executor §4.3).
+#[rstest]
+#[case::usual("/srv/ci", "fetch", false, false, Q, "", true)]
+#[case::protected("/srv/ci", "fetch", true, false, Q, "-protected", true)]
+#[case::shared("/srv/ci/", "fetch", false, true, SHARED, "", true)]
+#[case::no_fetch("/srv/./ci", "clone", false, false, Q, "", false)]
+fn a_folder_of_the_host_stands_in_for_volumes_that_are_kept(
+    #[case] folder: &str,
+    #[case] strategy: &str,
+    #[case] protected: bool,
+    #[case] shared: bool,
+    #[case] owner: &str,
+    #[case] end: &str,
+    #[case] builds: bool,
+) {
+    let plan = Fixture::new()
+        .volumes(&["/cache", "/srv/a:/a"])
+        .variable("GIT_STRATEGY", strategy)
+        .docker(|docker| docker.cache_dir = Some(folder.to_owned()))
+        .with(|it| {
+            it.host.shared_local_cache = shared;
+            it.payload.git_info.protected = Some(protected);
+        })
+        .plan();
+    let builds_owner = if builds {
+        format!("/srv/ci/{Q}/")
+    } else {
+        format!("{R}-cache-")
+    };
+    assert_eq!(
+        binds(&plan),
+        [
+            format!("/srv/ci/{owner}/{CACHE}{end}:/cache"),
+            "/srv/a:/a".to_owned(),
+            format!("{builds_owner}{BUILDS}{end}:/builds"),
+        ]
+    );
+    assert_eq!(plan.volumes.len(), usize::from(!builds));
+    let made: &[&str] = if builds {
+        &["/cache", "/builds"]
+    } else {
+        &["/cache"]
+    };
+    assert_eq!(plan.folders, made);
+    assert!(
+        Fixture::new()
+            .volumes(&["/cache"])
+            .plan()
+            .folders
+            .is_empty()
+    );
+}
+
+#[test]
+fn disabled_caches_lie_in_volumes_of_the_engine_whatever_folder_there_is() {
+    let plan = Fixture::new()
+        .volumes(&["/cache"])
+        .docker(|docker| {
+            docker.cache_dir = Some("/srv/ci".to_owned());
+            docker.disable_cache = true;
+        })
+        .plan();
+    assert!(plan.folders.is_empty());
+    assert_eq!(
+        binds(&plan),
+        [
+            format!("{R}-cache-{CACHE}:/cache"),
+            format!("{R}-cache-{BUILDS}:/builds")
+        ]
+    );
+}
+
+#[test]
+fn a_folder_that_no_bind_can_name_is_told() {
+    let message = Fixture::new()
+        .volumes(&["/cache"])
+        .docker(|docker| docker.cache_dir = Some("/srv/c:i".to_owned()))
+        .mistake();
+    let bind = format!("/srv/c:i/{Q}/{CACHE}:/cache");
+    assert_eq!(
+        message,
+        format!("invalid volume specification: {bind:?} (cache_dir in [runners.docker])")
+    );
+}

@@ -425,3 +425,29 @@ fn problems_show_no_secret(#[case] lines: &str) {
     let error = refused(&text);
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
+
+#[rstest]
+#[case(
+    "services_devices = { 'alpine:*' = ['a:b:c:d'] }",
+    "services_devices",
+    "failed to parse device string \"a:b:c:d\": too many colons"
+)]
+#[case(
+    "service_gpus = 'some'",
+    "service_gpus",
+    "parsing gpus string \"some\": \"some\" is no whole number"
+)]
+#[case(
+    "services_security_opt = ['seccomp=/none/profile.json']",
+    "services_security_opt",
+    "failed to read seccomp profile from /none/profile.json: No such file or directory (os error 2)"
+)]
+fn what_services_cannot_be_given_is_a_problem_of_the_file(
+    #[case] line: &str,
+    #[case] key: &str,
+    #[case] message: &str,
+) {
+    let problem = the_problem(&with_docker(line));
+    assert_eq!(problem.key, format!("runners[0].docker.{key}"));
+    assert_eq!((problem.line, problem.message.as_str()), (7, message));
+}

@@ -6,7 +6,7 @@ use crate::config::{
     PullPolicy, RunnerConfig,
 };
 use crate::load::{Placeholders, parse};
-use crate::{ServiceConfig, ServiceLimits};
+use crate::{Device, GpuRequest, ServiceConfig, ServiceLimits};
 use rstest::rstest;
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -311,6 +311,8 @@ fn every_docker_key_of_this_version_is_read() {
         helper_image = "helper:${CI_RUNNER_VERSION}"
         volumes = ["/cache", "/srv:/srv:ro"]
         disable_cache = true
+        cache_dir = "/srv/ci"
+        disable_entrypoint_overwrite = true
         network_mode = "host"
         privileged = true
         user = "1000"
@@ -331,6 +333,9 @@ fn every_docker_key_of_this_version_is_read() {
         service_cpuset_cpus = "0-1"
         service_cgroup_parent = "ci"
         services_tmpfs = { "/var/lib/mysql" = "rw,noexec" }
+        services_security_opt = ["label:disable"]
+        services_devices = { "alpine:*" = ["/dev/a:/dev/b:r"], "redis" = [] }
+        service_gpus = "all"
         services = [{ name = "mysql:$V", alias = "db", command = ["--x"], entrypoint = ["/e"], environment = ["A=b", "no"] }, { name = "redis" }]
         "#,
     );
@@ -343,6 +348,8 @@ fn every_docker_key_of_this_version_is_read() {
         helper_image: Some("helper:${CI_RUNNER_VERSION}".to_owned()),
         volumes: vec!["/cache".to_owned(), "/srv:/srv:ro".to_owned()],
         disable_cache: true,
+        cache_dir: Some("/srv/ci".to_owned()),
+        disable_entrypoint_overwrite: true,
         network_mode: Some("host".to_owned()),
         privileged: true,
         user: Some("1000".to_owned()),
@@ -365,6 +372,16 @@ fn every_docker_key_of_this_version_is_read() {
             cgroup_parent: "ci".to_owned(),
         },
         services_tmpfs: [("/var/lib/mysql".to_owned(), "rw,noexec".to_owned())].into(),
+        services_security_opt: vec!["label:disable".to_owned()],
+        services_devices: [
+            (
+                "alpine:*".to_owned(),
+                vec![Device::parse("/dev/a:/dev/b:r").unwrap()],
+            ),
+            ("redis".to_owned(), Vec::new()),
+        ]
+        .into(),
+        service_gpus: GpuRequest::parse("all").unwrap(),
         services: vec![
             ServiceConfig {
                 name: "mysql:$V".to_owned(),

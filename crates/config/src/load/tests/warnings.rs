@@ -298,3 +298,28 @@ fn a_key_written_twice_in_different_case_is_named() {
     );
     assert_eq!(loaded.config.concurrent, 2);
 }
+
+const NOBODY: &str = "none of them holds cache_dir (/cache): local caches go with their job, and shared_local_cache has no effect; add \"/cache\"";
+
+#[rstest]
+#[case::none("", &[("runners[0].docker.volumes", NOBODY)])]
+#[case::others("volumes = ['/data', '/srv/cache', '/cached']", &[("runners[0].docker.volumes", NOBODY)])]
+#[case::dynamic("volumes = ['/data', '/cache:rw']", &[])]
+#[case::host("volumes = ['/srv/ci:/cache']", &[])]
+#[case::parent("volumes = ['/']", &[])]
+#[case::maybe("volumes = ['/$WHERE']", &[])]
+#[case::disabled("volumes = ['/cache']\ndisable_cache = true", &[("runners[0].docker.disable_cache", "volumes go with their job: shared_local_cache has no effect")])]
+fn a_shared_local_cache_without_a_volume_to_share_is_told(
+    #[case] docker: &str,
+    #[case] expected: &[(&str, &str)],
+) {
+    let text = with_docker(docker);
+    assert_eq!(said(&loaded(&text)), [""; 0]);
+    let loaded = loaded(&format!("{text}\n[gantry]\nshared_local_cache = true"));
+    let found: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|warning| (&*warning.key, &*warning.message))
+        .collect();
+    assert_eq!(found, expected);
+}

@@ -237,6 +237,41 @@ async fn a_container_is_created_as_specified() {
 }
 
 #[tokio::test]
+async fn devices_and_security_options_are_sent_in_the_words_of_the_api() {
+    let stub = Stub::docker(|_| json(201, r#"{"Id":"new"}"#));
+    let host = HostSpec {
+        security_opt: vec!["seccomp=unconfined".to_owned()],
+        devices: vec![gantry_container::DeviceSpec {
+            on_host: "/dev/a".to_owned(),
+            in_container: "/dev/b".to_owned(),
+            permissions: "r".to_owned(),
+        }],
+        device_requests: vec![gantry_container::DeviceRequestSpec {
+            count: -1,
+            capabilities: vec![vec!["gpu".to_owned()]],
+            ..gantry_container::DeviceRequestSpec::default()
+        }],
+        ..HostSpec::default()
+    };
+    let spec = ContainerSpec {
+        host,
+        ..ContainerSpec::default()
+    };
+    stub.engine.container_create("n", &spec).await.unwrap();
+    assert_eq!(
+        stub.sent()["HostConfig"],
+        serde_json::json!({
+            "SecurityOpt": ["seccomp=unconfined"],
+            "Devices": [{"PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r"}],
+            "DeviceRequests": [{
+                "Driver": "", "Count": -1, "DeviceIDs": [], "Capabilities": [["gpu"]], "Options": {},
+            }],
+            "RestartPolicy": {"Name": "no"},
+        })
+    );
+}
+
+#[tokio::test]
 async fn podman_gets_no_log_driver_that_it_refuses() {
     let stub = Stub::podman(|_| json(201, r#"{"Id":"new"}"#));
     let log = |driver: &str| {
