@@ -371,9 +371,18 @@ impl<'a> Run<'a> {
         if !end.out_of_memory {
             // The event may have been missed; the state knows for sure.
             match self.context.engine.container_inspect(self.id).await {
+                // It was killed by its removal, which takes a moment longer.
+                Ok(
+                    Some(ContainerState {
+                        status: ContainerStatus::Removing,
+                        oom_killed: false,
+                        ..
+                    })
+                    | None,
+                ) if killed => {
+                    return Err(self.vanished());
+                }
                 Ok(Some(state)) => end.out_of_memory = state.oom_killed,
-                // It was killed by its removal.
-                Ok(None) if killed => return Err(self.vanished()),
                 Ok(None) | Err(_) => {}
             }
         }

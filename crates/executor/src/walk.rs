@@ -498,7 +498,7 @@ impl Walk {
             if self.build.is_none() && state.status == ContainerStatus::Running {
                 // Started early by a process that died: its stdin is gone with that process, and no script was sent.
                 self.remove_build(&state.id).await;
-            } else {
+            } else if state.status != ContainerStatus::Removing {
                 self.build = Some(state.id.clone());
                 let start = last_start(&state);
                 return Ok((state.id, start));
@@ -535,6 +535,11 @@ impl Walk {
             match found {
                 // Taken by a call of a dead process that the engine is still at work on.
                 None => tokio::time::sleep(NAME_PAUSE).await,
+                // On its way out already; should that not come to an end, another removal may.
+                Some(state) if state.status == ContainerStatus::Removing => {
+                    tokio::time::sleep(NAME_PAUSE).await;
+                    self.remove_build(&state.id).await;
+                }
                 // The answer was lost on its way: the name is ours alone, so a container of it is the one.
                 Some(state) if state.status == ContainerStatus::Created => break state.id,
                 // The container of an earlier stage that could not be removed.

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use gantry_engine::fake::{Down, Verb};
+use gantry_engine::fake::{Down, FakeEngine, Verb};
 use gantry_executor::Wish;
 use gantry_job::Cause;
+use rstest::rstest;
 use tokio::time::Instant;
 
 use crate::harness::{Bench, Setup, Work, case, failed, run, work::World};
@@ -209,15 +210,20 @@ fn a_cancel_while_the_engine_is_away_for_good_gives_the_container_up() {
 // === Container gone ===
 
 fn vanishes() -> Work {
+    goes_by(FakeEngine::vanish_container)
+}
+
+/// While the script runs, its container is removed so.
+fn goes_by(remove: fn(&FakeEngine, &str)) -> Work {
     Work::says("first try\n")
-        .does(|world| {
+        .does(move |world| {
             let engine = world.engine.clone();
             tokio::spawn(async move {
                 let build = engine
                     .containers()
                     .into_iter()
                     .find(|container| container.state.name.ends_with("-build"));
-                engine.vanish_container(&build.unwrap().state.name);
+                remove(&engine, &build.unwrap().state.name);
             });
         })
         .then_hangs()
@@ -236,10 +242,23 @@ fn a_container_removed_from_outside_is_named() {
     ending.assert_says("cleaned up\n");
 }
 
+/// Engines kill a container and then take their time to remove it: its end is told before it is gone.
 #[test]
-fn a_second_attempt_gets_a_new_container() {
+fn a_container_that_is_killed_for_its_removal_was_removed() {
+    let ending = run(Setup::script(goes_by(FakeEngine::begin_removal)));
+    assert!(
+        matches!(ending.cause(), Cause::ContainerVanished { .. }),
+        "{:?}",
+        ending.cause()
+    );
+}
+
+#[rstest]
+#[case::gone_at_once(FakeEngine::vanish_container)]
+#[case::gone_after_a_while(FakeEngine::begin_removal)]
+fn a_second_attempt_gets_a_new_container(#[case] remove: fn(&FakeEngine, &str)) {
     let setup = Setup::new()
-        .step_each_time("script", vec![vanishes(), Work::says("second try\n")])
+        .step_each_time("script", vec![goes_by(remove), Work::says("second try\n")])
         .variable("EXECUTOR_JOB_SECTION_ATTEMPTS", "2");
     let ending = run(setup);
     ending.assert_success();

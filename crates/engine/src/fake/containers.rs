@@ -29,6 +29,8 @@ pub(super) struct Container {
     pub(super) status: ContainerStatus,
     pub(super) exit_code: i64,
     pub(super) oom_killed: bool,
+    /// The engine is at work on removing it.
+    pub(super) being_removed: bool,
     pub(super) started_at: String,
     pub(super) finished_at: String,
     pub(super) runs: u32,
@@ -73,6 +75,7 @@ impl Container {
             status: ContainerStatus::Created,
             exit_code: 0,
             oom_killed: false,
+            being_removed: false,
             started_at: "0001-01-01T00:00:00Z".to_owned(),
             finished_at: "0001-01-01T00:00:00Z".to_owned(),
             runs: 0,
@@ -118,7 +121,10 @@ impl Container {
         ContainerState {
             id: self.id.clone(),
             name: self.name.clone(),
-            status: self.status,
+            status: match self.status {
+                ContainerStatus::Exited if self.being_removed => ContainerStatus::Removing,
+                status => status,
+            },
             exit_code: self.exit_code,
             oom_killed: self.oom_killed,
             error: String::new(),

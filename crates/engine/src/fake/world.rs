@@ -323,6 +323,15 @@ impl FakeEngine {
         }
     }
 
+    /// Begins to remove a container from outside, as an operator's `docker rm --force` would: it is killed, and still there.
+    pub fn begin_removal(&self, name: &str) {
+        let mut world = self.world();
+        if let Some(index) = world.find(name) {
+            world.containers[index].being_removed = true;
+            world.containers[index].kill();
+        }
+    }
+
     /// Containers, volumes and networks that match, as `container NAME`, `volume NAME`, `network NAME`.
     pub fn left(&self, filter: &ListFilter) -> Vec<String> {
         let world = self.world();
