@@ -129,9 +129,9 @@ async fn by_policy(
         (PullPolicy::Never, Some(info)) => return Ok(info),
         (PullPolicy::Never, None) => {
             return Err(Cause::ImagePull {
-                failure: PullFailure::NotFound,
+                failure: PullFailure::NotOnEngine,
                 message: format!(
-                    "image \"{name}\" is not present and the pull policy is \"never\""
+                    "image \"{name}\" not found: the engine does not have it, and the pull policy is \"never\"; pull it there by hand, or use another policy"
                 ),
             });
         }

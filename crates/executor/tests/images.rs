@@ -125,7 +125,7 @@ fn if_not_present_pulls_what_is_not() {
 fn never_does_not_pull_and_fails_once() {
     let ending = run(remote(&[PullPolicy::Never]));
     assert_eq!(pulls(&ending), 0);
-    let failure = PullFailure::NotFound;
+    let failure = PullFailure::NotOnEngine;
     assert!(
         matches!(ending.cause(), Cause::ImagePull { failure: found, .. } if *found == failure),
         "{:?}",
@@ -154,7 +154,7 @@ fn an_image_that_does_not_exist_fails_once_with_all_policies_named() {
         .with(|setup| setup.registry = Some(Vec::new()));
     let ending = run(setup);
     ending.assert_says(
-        "ERROR: Job failed: failed to pull image \"alpine:3.20\" with specified policies [always never]: ",
+        "ERROR: Job failed (system failure): failed to pull image \"alpine:3.20\" with specified policies [always never]: ",
     );
     ending.assert_never_says("Preparation failed");
     assert!(ending.ran.is_empty());

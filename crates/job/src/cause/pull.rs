@@ -14,6 +14,9 @@ pub enum PullFailure {
     NotFound,
     /// The registry does not let us.
     AccessDenied,
+    /// It must not be pulled (policy `never`), and the engine does not have it. As with the peer a system failure, so that
+    /// `retry:when` sends the job to a runner whose engine may have it (docker-executor §3.3).
+    NotOnEngine,
     /// Anything else.
     Other,
 }
@@ -61,7 +64,7 @@ impl PullFailure {
     pub fn is_transient(self) -> bool {
         match self {
             Self::RegistryUnreachable => true,
-            Self::NotFound | Self::AccessDenied | Self::Other => false,
+            Self::NotFound | Self::AccessDenied | Self::NotOnEngine | Self::Other => false,
         }
     }
 
@@ -70,6 +73,7 @@ impl PullFailure {
         match self {
             Self::RegistryUnreachable => FailureReason::RunnerExternalDependencyFailure,
             Self::NotFound | Self::AccessDenied => FailureReason::RunnerConfigurationError,
+            Self::NotOnEngine => FailureReason::RunnerSystemFailure,
             Self::Other => FailureReason::ImagePullFailure,
         }
     }

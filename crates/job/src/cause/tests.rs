@@ -319,6 +319,7 @@ fn pull_failure_is_classified(#[case] message: &str, #[case] failure: PullFailur
 #[case(PullFailure::RegistryUnreachable, "runner_external_dependency_failure")]
 #[case(PullFailure::NotFound, "runner_configuration_error")]
 #[case(PullFailure::AccessDenied, "runner_configuration_error")]
+#[case(PullFailure::NotOnEngine, "runner_system_failure")]
 #[case(PullFailure::Other, "image_pull_failure")]
 fn pull_failure_has_its_reason(#[case] failure: PullFailure, #[case] reason: &str) {
     assert_eq!(failure.reason().as_str(), reason);
