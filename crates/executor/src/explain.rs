@@ -71,6 +71,9 @@ pub(crate) fn run(ended: &Ended<'_>) -> Explanation {
             exit_code: Some(exit_code),
         });
     }
+    if !ended.script_began && ended.tail.contains(TOO_LONG) {
+        return failed(variables_too_long());
+    }
     if !ended.script_began && ended.entrypoint {
         return failed(Cause::EntrypointSwallowedScript { image, exit_code });
     }
@@ -85,6 +88,18 @@ pub(crate) fn run(ended: &Ended<'_>) -> Explanation {
     explanation
 }
 
+/// What Linux says of an environment that is too long.
+const TOO_LONG: &str = "argument list too long";
+
+/// Each of them would do, which the plan has seen to.
+fn variables_too_long() -> Cause {
+    Cause::Configuration {
+        message: format!(
+            "the variables of the job are too long together for the environment of a program ({TOO_LONG}); make the longest of them file variables"
+        ),
+    }
+}
+
 fn failed(cause: Cause) -> Explanation {
     Explanation {
         cause: Some(cause),
@@ -92,10 +107,14 @@ fn failed(cause: Cause) -> Explanation {
     }
 }
 
-/// The cause of a container that could not be started, read from the engine's words.
-pub(crate) fn start_failure(cause: Cause, image: &str, entrypoint: bool) -> Cause {
+/// The cause of a container that could not be started, read from the engine's words. `path`: a variable of the job is the container's
+/// `PATH`.
+pub(crate) fn start_failure(cause: Cause, image: &str, entrypoint: bool, path: bool) -> Cause {
     let message = cause.message();
     let text = message.to_lowercase();
+    if text.contains(TOO_LONG) {
+        return variables_too_long();
+    }
     if text.contains("exec format error") {
         return Cause::ExecFormat {
             image: image.to_owned(),
@@ -104,6 +123,13 @@ pub(crate) fn start_failure(cause: Cause, image: &str, entrypoint: bool) -> Caus
     }
     let missing =
         text.contains("executable file not found") || text.contains("no such file or directory");
+    if path && text.contains("executable file not found") {
+        return Cause::Configuration {
+            message: format!(
+                "{message}: the job's variable `PATH` stands in for that of image \"{image}\"; remove it, and extend the path in the script (`export PATH=\"$PATH:/more\"`)"
+            ),
+        };
+    }
     if entrypoint && (missing || text.contains("permission denied")) {
         // The shell is only its argument.
         return Cause::Configuration {

@@ -436,8 +436,7 @@ impl Walk {
             .script(stage.work, stage.after_script, stage.status, mark);
         for key in rendered.skipped_keys {
             let once = format!("skipped:{key}");
-            let text =
-                format!("variable \"{key}\" is not exported: its name is no shell identifier");
+            let text = format!("variable {key:?} is not exported: its name is no shell identifier");
             self.context.trace.line_once(&once, Level::Warning, &text);
         }
         rendered.script
@@ -474,7 +473,8 @@ async fn not_started(
     let cause = context
         .start_cause("starting the build container", name, stage, error)
         .await;
-    explain::start_failure(cause, &context.plan.image_name, entrypoint).into()
+    let path = context.plan.variables.get("PATH").is_some();
+    explain::start_failure(cause, &context.plan.image_name, entrypoint, path).into()
 }
 
 impl Context {

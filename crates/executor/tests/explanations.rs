@@ -155,6 +155,33 @@ fn an_entrypoint_for_another_machine_is_named() {
     );
 }
 
+#[rstest]
+#[case::shell(None)]
+#[case::entrypoint(Some(Entrypoint::Swallows { words: "exec /entrypoint: argument list too long\n", code: 1 }))]
+fn variables_that_are_too_long_together_are_told(#[case] entrypoint: Option<Entrypoint>) {
+    let ending = case(async {
+        let mut setup = Setup::script(Work::nothing());
+        let shell = entrypoint.is_none();
+        if let Some(entrypoint) = entrypoint {
+            setup = setup.entrypoint(entrypoint);
+        }
+        let bench = Bench::new(setup);
+        if shell {
+            bench.engine.on_name(
+                "-build",
+                gantry_engine::fake::Program::new(|run| async move {
+                    run.stderr("exec /bin/sh: argument list too long\n");
+                    1
+                }),
+            );
+        }
+        bench.run_to_end().await
+    });
+    ending.assert_says(
+        "ERROR: Job failed: the variables of the job are too long together for the environment of a program (argument list too long); make the longest of them file variables",
+    );
+}
+
 #[test]
 fn a_service_that_ends_at_once_is_told() {
     let ending = case(async {
