@@ -30,6 +30,9 @@ pub const MAX_EXPANDED_SET_BYTES: usize = 64 * 1024 * 1024;
 /// Longest `KEY=VALUE` that Linux passes to a program (`MAX_ARG_STRLEN` less the final NUL).
 pub const MAX_ENV_ENTRY_BYTES: usize = 128 * 1024 - 1;
 
+/// Longest name of a file that Linux takes (`NAME_MAX`).
+const LONGEST_FILE_NAME: usize = 255;
+
 /// One variable. `Debug` never shows the value.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -76,6 +79,16 @@ impl Variable {
             .next()
             .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+
+    /// Whether a file variable has a file: where its key is the name of one, which neither leads out of the directory nor is hidden
+    /// there like the runner's own.
+    pub fn key_is_file_name(&self) -> bool {
+        let key = self.key.as_str();
+        !key.is_empty()
+            && key.len() <= LONGEST_FILE_NAME
+            && !key.starts_with('.')
+            && !key.contains(['/', '\0'])
     }
 }
 

@@ -126,12 +126,12 @@ pub(crate) fn cleanup(inputs: &Inputs<'_>, resolved: &Resolved) -> CleanupReques
     }
 }
 
-/// File variables that get a file: the last of each key, and only keys that shells can export, so that no key is a path.
+/// File variables that get a file: the last of each key, and only keys that are names, so that no key is a path.
 fn file_variables(variables: &Variables) -> impl Iterator<Item = &gantry_job::Variable> {
     variables.iter().filter(|variable| {
         let last = variables.get(&variable.key);
         variable.file
-            && variable.key_is_identifier()
+            && variable.key_is_file_name()
             && last.is_some_and(|last| std::ptr::eq(last, *variable))
     })
 }

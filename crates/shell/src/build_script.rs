@@ -33,6 +33,31 @@ pub enum Shell {
     Pwsh,
 }
 
+/// Names that bash lets nobody set: an attempt would end the stage, as it does with the peer.
+const BASH_KEEPS: [&str; 6] = [
+    "BASHOPTS",
+    "BASH_VERSINFO",
+    "EUID",
+    "PPID",
+    "SHELLOPTS",
+    "UID",
+];
+
+/// What of the variables is exported, each key once.
+pub(crate) struct Exports<'a> {
+    pub(crate) exported: Vec<&'a Variable>,
+    /// Their keys are no identifiers.
+    pub(crate) skipped: Vec<&'a Variable>,
+}
+
+/// Keys of variables in their order.
+pub(crate) fn keys_of(variables: &[&Variable]) -> Vec<String> {
+    variables
+        .iter()
+        .map(|variable| variable.key.clone())
+        .collect()
+}
+
 /// Which stage a script is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScriptKind<'a> {
@@ -115,9 +140,13 @@ impl BuildScript<'_> {
             body.push_str("set -o xtrace\n");
         }
         self.push_directories(&mut body);
-        let (exported, skipped_keys) = self.exports();
+        let Exports { exported, skipped } = self.exports();
         for variable in exported {
+            self.push_file(&mut body, variable);
             self.push_export(&mut body, variable);
+        }
+        for variable in &skipped {
+            self.push_file(&mut body, variable);
         }
         self.push_gitlab_env(&mut body);
         self.push_git_config(&mut body);
@@ -132,7 +161,7 @@ impl BuildScript<'_> {
         };
         Rendered {
             script: frame.around(&body),
-            skipped_keys,
+            skipped_keys: keys_of(&skipped),
         }
     }
 
@@ -154,8 +183,8 @@ impl BuildScript<'_> {
         body.push_str("); fi\n");
     }
 
-    /// The last entry of each key, in order, and the keys that cannot be exported, each once.
-    pub(crate) fn exports(&self) -> (Vec<&Variable>, Vec<String>) {
+    /// The last entry of each key, in order.
+    pub(crate) fn exports(&self) -> Exports<'_> {
         let last: HashMap<&str, usize> = self
             .variables
             .iter()
@@ -169,25 +198,40 @@ impl BuildScript<'_> {
             .filter(|(index, variable)| last.get(variable.key.as_str()) == Some(index))
             .map(|(_, variable)| variable)
             .partition(|variable| variable.key_is_identifier());
-        let skipped = skipped.into_iter().map(|variable| variable.key.clone());
-        (exported, skipped.collect())
+        Exports { exported, skipped }
     }
 
-    fn push_export(&self, body: &mut String, variable: &Variable) {
-        let path = variable
-            .file
-            .then(|| file_path(self.tmp_dir, &variable.key));
-        if let Some(path) = &path {
+    /// Writes the file of a file variable. One whose key no shell exports has it, too: other values may refer to it, and programs find
+    /// its path in the container's environment.
+    fn push_file(&self, body: &mut String, variable: &Variable) {
+        if let Some(path) = self.path_of_file(variable) {
             body.push_str("printf '%s' ");
             push_word(body, &variable.value);
             body.push_str(" > ");
-            push_word(body, path);
+            push_word(body, &path);
             body.push('\n');
         }
-        body.push_str("export ");
-        body.push_str(&variable.key);
-        body.push('=');
-        push_word(body, path.as_deref().unwrap_or(&variable.value));
+    }
+
+    /// Where the file of a file variable is, if the variable is one and can have one.
+    pub(crate) fn path_of_file(&self, variable: &Variable) -> Option<String> {
+        (variable.file && variable.key_is_file_name())
+            .then(|| file_path(self.tmp_dir, &variable.key))
+    }
+
+    fn push_export(&self, body: &mut String, variable: &Variable) {
+        let key = variable.key.as_str();
+        let mut export = format!("export {key}=");
+        let path = self.path_of_file(variable);
+        push_word(&mut export, path.as_deref().unwrap_or(&variable.value));
+        if BASH_KEEPS.contains(&key) {
+            // Bash takes most of them from the container's environment.
+            let value = export.split_once('=').map_or("", |(_, value)| value);
+            export = format!(
+                "if [ -n \"${{BASH_VERSION:-}}\" ]; then [ \"${{{key}:-}}\" = {value} ] || printf '\\033[0;33mvariable \"{key}\" is not exported: bash keeps this name for itself\\033[0;m\\n'; else {export}; fi"
+            );
+        }
+        body.push_str(&export);
         body.push('\n');
     }
 
@@ -208,18 +252,23 @@ impl BuildScript<'_> {
 _runner_env_number=0
 while read -r _runner_env_line || [ -n "$_runner_env_line" ]; do
 _runner_env_number=$((_runner_env_number + 1))
+if [ "${#_runner_env_line}" -ge 131072 ]; then _runner_env_bad=3; else
 case "$_runner_env_line" in
 '') ;;
 [!A-Za-z_]*) _runner_env_bad=1;;
+BASHOPTS=*|BASH_VERSINFO=*|EUID=*|PPID=*|SHELLOPTS=*|UID=*) if [ -n "${BASH_VERSION:-}" ]; then _runner_env_bad=2; else export "$_runner_env_line"; fi;;
 *) case "${_runner_env_line%%=*}" in
 *[!A-Za-z0-9_]*) _runner_env_bad=1;;
 *) export "$_runner_env_line";;
 esac;;
 esac
-if [ -n "${_runner_env_bad:-}" ]; then
-printf '\033[0;33mGITLAB_ENV: line %s is not NAME=value and is ignored\033[0;m\n' "$_runner_env_number"
-unset _runner_env_bad
 fi
+case "${_runner_env_bad:-}" in
+1) printf '\033[0;33mGITLAB_ENV: line %s is not NAME=value and is ignored\033[0;m\n' "$_runner_env_number";;
+2) printf '\033[0;33mGITLAB_ENV: line %s is ignored: bash keeps the name %s for itself\033[0;m\n' "$_runner_env_number" "${_runner_env_line%%=*}";;
+3) printf '\033[0;33mGITLAB_ENV: line %s is too long for an environment (limit 128 KiB) and is ignored\033[0;m\n' "$_runner_env_number";;
+esac
+unset _runner_env_bad
 done < "$GITLAB_ENV"
 unset _runner_env_number _runner_env_line
 fi

@@ -9,7 +9,7 @@ use gantry_job::assemble::GITLAB_ENV_FILE;
 use gantry_job::variable::file_path;
 use gantry_job::{FeatureFlag, Variable};
 
-use crate::build_script::{BuildScript, Rendered, ScriptKind};
+use crate::build_script::{BuildScript, Exports, Rendered, ScriptKind, keys_of};
 
 #[cfg(test)]
 mod tests;
@@ -67,9 +67,18 @@ pub(crate) fn render(script: &BuildScript<'_>) -> Rendered {
         line(&mut body, &make);
         body.push_str(CHECK);
     }
-    let (exported, skipped_keys) = script.exports();
+    let Exports { exported, skipped } = script.exports();
     for variable in exported {
-        push_variable(&mut body, script, variable);
+        push_file(&mut body, script, variable);
+        let path = script.path_of_file(variable);
+        set(
+            &mut body,
+            &variable.key,
+            path.as_deref().unwrap_or(&variable.value),
+        );
+    }
+    for variable in &skipped {
+        push_file(&mut body, script, variable);
     }
     push_gitlab_env(&mut body, script);
     line(&mut body, &format!("cd {}", quoted(script.project_dir)));
@@ -77,7 +86,7 @@ pub(crate) fn render(script: &BuildScript<'_>) -> Rendered {
     push_commands(&mut body, script);
     Rendered {
         script: format!("#!/usr/bin/env pwsh\n& {{\n\n{body}\n}}\n\n"),
-        skipped_keys,
+        skipped_keys: keys_of(&skipped),
     }
 }
 
@@ -86,24 +95,16 @@ fn line(body: &mut String, text: &str) {
     body.push('\n');
 }
 
-fn push_variable(body: &mut String, script: &BuildScript<'_>, variable: &Variable) {
-    let path = variable
-        .file
-        .then(|| file_path(script.tmp_dir, &variable.key));
-    if let Some(path) = &path {
+fn push_file(body: &mut String, script: &BuildScript<'_>, variable: &Variable) {
+    if let Some(path) = script.path_of_file(variable) {
         let write = format!(
             "[System.IO.File]::WriteAllText({}, {})",
-            quoted(path),
+            quoted(&path),
             quoted(&variable.value)
         );
         line(body, &write);
         body.push_str(CHECK);
     }
-    set(
-        body,
-        &variable.key,
-        path.as_deref().unwrap_or(&variable.value),
-    );
 }
 
 fn set(body: &mut String, key: &str, value: &str) {

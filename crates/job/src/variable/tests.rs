@@ -173,6 +173,22 @@ fn identifiers_are_told_from_other_keys(#[case] key: &str, #[case] is: bool) {
 }
 
 #[rstest]
+#[case("KEY", true)]
+#[case("1.KEY of é", true)]
+#[case("a..b", true)]
+#[case("", false)]
+#[case(".", false)]
+#[case("..", false)]
+#[case(".glr.gconf", false)]
+#[case("../x", false)]
+#[case("x/y", false)]
+#[case("x\0", false)]
+#[case(&"x".repeat(256), false)]
+fn file_variables_have_files_where_their_key_is_a_name(#[case] key: &str, #[case] is: bool) {
+    assert_eq!(Variable::new(key, "").key_is_file_name(), is);
+}
+
+#[rstest]
 #[case("1", Some(true))]
 #[case("TRUE", Some(true))]
 #[case("f", Some(false))]

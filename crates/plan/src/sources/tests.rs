@@ -206,7 +206,7 @@ fn variables_are_what_programs_see_and_files_hold_the_last_content() {
         .push(file("FILE", "first"))
         .push(file("FILE", "last"))
         .push(file("../../etc/passwd", "evil"))
-        .push(file("A.B", "no name of a variable"));
+        .push(file("A.B", "no name of a variable, but of a file"));
     let request = sources(&fixture);
     let value = |key: &str| {
         let variable = request
@@ -231,10 +231,19 @@ fn variables_are_what_programs_see_and_files_hold_the_last_content() {
         .iter()
         .map(|file| (file.path.to_str().unwrap(), file.content.expose()))
         .collect();
-    assert_eq!(files, [("/builds/group/project.tmp/FILE", "last")]);
+    assert_eq!(
+        files,
+        [
+            ("/builds/group/project.tmp/FILE", "last"),
+            (
+                "/builds/group/project.tmp/A.B",
+                "no name of a variable, but of a file"
+            ),
+        ]
+    );
     assert_eq!(
         cleanup(&fixture).files,
-        [PathBuf::from("/builds/group/project.tmp/FILE")]
+        ["FILE", "A.B"].map(|name| PathBuf::from("/builds/group/project.tmp").join(name))
     );
 }
 

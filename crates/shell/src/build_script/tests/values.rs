@@ -117,6 +117,73 @@ fn keys_that_no_shell_exports_are_left_out_and_named_once() {
 }
 
 #[test]
+fn a_file_variable_that_no_shell_exports_has_its_file() {
+    let stage = Stage::with(vec![file_variable("1.KEY of mine", "it's content")]);
+    in_every_shell(|shell| {
+        let path = Path::new(&stage.tmp_dir()).join("1.KEY of mine");
+        let run = stage.output(shell, &["echo ok"]);
+        assert_eq!(
+            (run.stdout.as_str(), run.code),
+            ("ok\n", Some(0)),
+            "{shell}"
+        );
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "it's content",
+            "{shell}"
+        );
+        fs::remove_file(path).unwrap();
+    });
+}
+
+/// Bash alone: there, the peer fails every stage.
+#[test]
+fn names_that_a_shell_keeps_for_itself_do_not_end_the_stage() {
+    let names = [
+        "BASHOPTS",
+        "BASH_VERSINFO",
+        "EUID",
+        "PPID",
+        "SHELLOPTS",
+        "UID",
+    ];
+    let stage = Stage::with(names.map(|name| Variable::new(name, "1234")).to_vec());
+    let of_file = Stage::new();
+    fs::create_dir(of_file.tmp_dir()).unwrap();
+    let lines: String = names.iter().map(|name| format!("{name}=1234\n")).collect();
+    fs::write(of_file.tmp_dir() + "/gitlab_runner_env", lines).unwrap();
+    in_every_shell(|shell| {
+        let bash = Run::command(shell, "echo ${BASH_VERSION:+yes}", "").stdout == "yes\n";
+        let say = "for name in UID EUID; do eval echo \\$$name; done";
+        for (stage, warning) in [
+            (
+                &stage,
+                "variable \"UID\" is not exported: bash keeps this name for itself",
+            ),
+            (
+                &of_file,
+                "GITLAB_ENV: line 6 is ignored: bash keeps the name UID for itself",
+            ),
+        ] {
+            let run = stage.output(shell, &[say]);
+            assert_eq!(run.code, Some(0), "{shell}: {}", run.stderr);
+            assert_eq!(
+                run.stdout.contains(warning),
+                bash,
+                "{shell}: {}",
+                run.stdout
+            );
+            assert_eq!(
+                run.stdout == "1234\n1234\n",
+                !bash,
+                "{shell}: {}",
+                run.stdout
+            );
+        }
+    });
+}
+
+#[test]
 fn variables_that_change_the_shell_do_not_break_the_stage() {
     let stage = Stage::with(vec![
         Variable::new("PATH", "/nowhere"),
@@ -179,6 +246,30 @@ fn lines_of_the_env_file_that_no_shell_exports_are_reported_by_number() {
         };
         let expected: String = [3, 4, 5, 6, 9].into_iter().map(ignored).collect();
         assert_eq!(run.stdout, expected + "12.\n", "{shell}: {}", run.stderr);
+        assert_eq!(run.code, Some(0), "{shell}");
+    });
+}
+
+/// Linux starts no program with such a value, so that every command after it would fail.
+#[test]
+fn a_line_of_the_env_file_that_no_environment_holds_is_left_out() {
+    in_every_shell(|shell| {
+        let stage = Stage::new();
+        fs::create_dir(stage.tmp_dir()).unwrap();
+        let lines = format!(
+            "A={}\nB={}\nC=3\n",
+            "x".repeat(131_069),
+            "x".repeat(131_070)
+        );
+        fs::write(stage.tmp_dir() + "/gitlab_runner_env", lines).unwrap();
+        let run = stage.output(shell, &["echo ${#A} ${#B} $C; env > /dev/null"]);
+        let warning = "\x1b[0;33mGITLAB_ENV: line 2 is too long for an environment (limit 128 KiB) and is ignored\x1b[0;m\n";
+        assert_eq!(
+            run.stdout,
+            format!("{warning}131069 0 3\n"),
+            "{shell}: {}",
+            run.stderr
+        );
         assert_eq!(run.code, Some(0), "{shell}");
     });
 }
