@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{BUSYBOX, Config, Host, JobLog, job};
 
+mod attempts;
 mod limits;
 mod order;
 mod payloads;

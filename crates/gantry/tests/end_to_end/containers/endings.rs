@@ -260,13 +260,58 @@ async fn a_container_removed_from_outside_is_no_success() {
     host.docker.run(&["rm", "-f", &name]).await;
     let job = host.end_of(id).await;
     host.finish(runner).await;
-    assert_eq!(job.state, ServerJobState::Failed);
+    assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
+    assert_eq!(job.exit_code, None);
     let log = JobLog::of(&job);
-    // The kill may be seen before the removal.
-    let vanished = log.says("was removed from outside") && job.exit_code.is_none();
-    let killed = log.says("exit code 137") && job.exit_code == Some(137);
-    assert!(vanished || killed, "{}", log.text());
+    log.assert_says(&format!("container \"{name}\" was removed from outside"));
+    log.assert_never_says("Will retry");
     assert_eq!(host.witnessed("script"), ["begun"]);
+}
+
+/// `EXECUTOR_JOB_SECTION_ATTEMPTS`: the step begins anew in another container, once.
+#[rstest]
+#[case::the_second_is_well(false)]
+#[case::the_second_is_removed_as_well(true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_removed_from_outside_is_replaced_as_often_as_the_job_says(
+    #[case] again: bool,
+) {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let wait = gate("go");
+    let work = job([
+        "touch /tmp/in-container; ls /tmp",
+        "echo begun >> /witness/script",
+        wait.as_str(),
+    ])
+    .after_script(["echo after: $(ls /tmp)"])
+    .file("SETTINGS", "content")
+    .variable("EXECUTOR_JOB_SECTION_ATTEMPTS", "2");
+    let (runner, id, name) = sleeping(&host, &work).await;
+    host.docker.run(&["rm", "-f", &name]).await;
+    host.wait_witness("script", 2).await;
+    if again {
+        host.docker.run(&["rm", "-f", &name]).await;
+    } else {
+        host.open_gate("go");
+    }
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    let log = JobLog::of(&job);
+    log.assert_says(&format!(
+        "ERROR: Container \"{name}\" not found or removed. Will retry..."
+    ));
+    log.assert_says("Retrying step_script");
+    assert_eq!(log.says("ERROR: Execution attempts exceeded"), again);
+    let reason = again.then_some("runner_system_failure");
+    assert_eq!(job.failure_reason.as_deref(), reason, "{}", log.text());
+    log.assert_prints(if again {
+        "after:"
+    } else {
+        "after: in-container"
+    });
+    assert_eq!(host.witnessed("script").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -320,6 +365,34 @@ async fn a_value_too_long_for_an_environment_is_named() {
     };
     assert_eq!(job.state, ServerJobState::Failed);
     log.assert_says("variable \"MUCH\" is too long for a container's environment");
+    log.assert_never_says("Will be retried");
+}
+
+/// Each of them would do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_too_long_together_are_told() {
+    let work = (0..70).fold(job(["true"]), |work, number| {
+        work.variable(&format!("MUCH_{number}"), &"x".repeat(100_000))
+    });
+    let Some((_, job, log)) = run(&Config::new(), &work).await else {
+        return;
+    };
+    assert_eq!(
+        job.failure_reason.as_deref(),
+        Some("runner_configuration_error")
+    );
+    log.assert_says("the variables of the job are too long together for the environment of a program (argument list too long); make the longest of them file variables");
+    log.assert_never_says("Will be retried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_leads_to_no_shell_is_named() {
+    let work = job(["true"]).variable("PATH", "$PATH:/more");
+    let Some((_, job, log)) = run(&Config::new(), &work).await else {
+        return;
+    };
+    assert_eq!(job.state, ServerJobState::Failed);
+    log.assert_says("the job's variable `PATH` stands in for that of image");
     log.assert_never_says("Will be retried");
 }
 

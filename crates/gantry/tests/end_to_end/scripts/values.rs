@@ -207,6 +207,55 @@ async fn odd_keys_and_bytes_do_not_stop_a_job() {
     host.finish(runner).await;
 }
 
+/// No shell exports them; values refer to them, and programs find them in the environment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_variables_of_odd_keys_are_files() {
+    let work = job([
+        "cat \"$REFERS\"; echo; ls \"$CI_PROJECT_DIR.tmp\"",
+        "[ ! -e /builds/acme/tools/escape ] || echo escaped",
+    ])
+    .file("1.KEY of mine", "the content")
+    .file("../escape", "never")
+    .variable("REFERS", "${1.KEY of mine}");
+    let Some((_, done)) = run(&Config::new(), &work).await else {
+        return;
+    };
+    assert_eq!(done.state, ServerJobState::Success, "{}", done.log());
+    let log = JobLog::of(&done);
+    log.assert_prints("the content");
+    log.assert_prints("1.KEY of mine");
+    assert!(!log.prints("escaped"));
+    log.assert_says("variable \"1.KEY of mine\" is not exported");
+}
+
+#[rstest]
+#[case::bash("gantry.test/bash:1", true)]
+#[case::dash("gantry.test/dash:1", false)]
+#[case::busybox(BUSYBOX, false)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_bash_keeps_for_itself_do_not_stop_a_job(
+    #[case] image: &str,
+    #[case] bash: bool,
+) {
+    let work = job([
+        "echo uid is $(env | grep ^UID=)",
+        "echo UID=4712 >> $GITLAB_ENV",
+    ])
+    .after_script(["echo then $(env | grep ^UID=)"])
+    .image(image)
+    .variable("UID", "4711");
+    let Some((_, done)) = run(&Config::new(), &work).await else {
+        return;
+    };
+    assert_eq!(done.state, ServerJobState::Success, "{}", done.log());
+    let log = JobLog::of(&done);
+    // Bash has it from the container.
+    log.assert_prints("uid is UID=4711");
+    log.assert_prints(&format!("then UID={}", if bash { 4711 } else { 4712 }));
+    let warning = "GITLAB_ENV: line 1 is ignored: bash keeps the name UID for itself";
+    assert_eq!(log.prints(warning), bash, "{}", log.text());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_are_read_as_the_peer_reads_them() {
     let raw = |key: &str, value: &str| json!({"key": key, "value": value, "raw": true});
