@@ -292,19 +292,20 @@ fn cloned_from(
         ));
     }
     let origin = base.origin();
-    // The peer gives the token to both addresses; here the other one leads to the first.
-    let public = repository.filter(|url| url.is_http() && url.origin() != origin);
-    Remote {
+    let mut remote = Remote {
         password: resolved.payload.token.expose().to_owned(),
-        base_urls: public
-            .map(|url| BaseUrl {
-                url: format!("{origin}{folder}/"),
-                instead_of: format!("{}/", url.origin()),
-            })
-            .into_iter()
-            .collect(),
         ..Remote::of_url(format!("{origin}{folder}/{project}.git"))
+    };
+    // The peer gives the token to both addresses; here the other one leads to the first, which is set where the other one cannot be
+    // reached. GitLab may live in a folder there.
+    if let Some(public) = repository.filter(|url| url.is_http() && url.origin() != origin) {
+        let above = public.bare_path().strip_suffix(&*format!("/{project}"));
+        remote.base_urls.push(BaseUrl {
+            url: format!("{origin}{folder}/"),
+            instead_of: format!("{}{}/", public.origin(), above.unwrap_or_default()),
+        });
     }
+    remote
 }
 
 #[cfg(test)]

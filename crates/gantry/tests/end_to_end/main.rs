@@ -19,6 +19,7 @@ mod remote_caches;
 mod scripts;
 mod secrets;
 mod signals;
+mod source_addresses;
 mod sources;
 mod stopping;
 mod submodules;

@@ -43,7 +43,7 @@ async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
 }
 
 /// Everything in the volumes that the host's jobs left: names, and content that may be read.
-async fn contents_of_kept_volumes(host: &Host) -> String {
+pub(crate) async fn contents_of_kept_volumes(host: &Host) -> String {
     let mut text = String::new();
     for volume in host.kept_volumes().await {
         let mount = format!("{}:/v", volume["Name"].as_str().expect("a name"));
@@ -277,35 +277,6 @@ async fn a_helper_image_that_a_configuration_names_is_used() {
     assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
     log.assert_says("Using helper image:  gantry.test/foreign-helper:1  (overridden,");
     log.assert_prints("three");
-}
-
-#[rstest]
-#[case::of_the_jobs_choice("$CI_BUILDS_DIR/x/y", None)]
-#[case::outside("/etc", Some("/etc"))]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_for_sources_must_lie_in_the_builds_folder(
-    #[case] path: &str,
-    #[case] refused: Option<&str>,
-) {
-    let Some(host) = Host::new(&Config::new()).await else {
-        return;
-    };
-    let git = host.git().await;
-    let work = on_main(&git, ["pwd"]).variable("GIT_CLONE_PATH", path);
-    let (job, log) = run(&host, &work).await;
-    host.assert_nothing_left().await;
-    if refused.is_some() {
-        assert_eq!(job.state, ServerJobState::Failed);
-        assert_eq!(
-            job.failure_reason.as_deref(),
-            Some("runner_configuration_error")
-        );
-        log.assert_says("GIT_CLONE_PATH");
-        log.assert_never_says("Will be retried");
-    } else {
-        assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
-        log.assert_prints("/builds/x/y");
-    }
 }
 
 /// How a job with a file variable ends.

@@ -168,6 +168,30 @@ fn clone_url_replaces_the_address_of_the_server(
     assert_eq!(rewrites, expected);
 }
 
+// A server may live in a folder, and the address for clones in none or in another.
+#[rstest]
+#[case("https://internal", "https://internal/")]
+#[case("https://internal/base", "https://internal/base/")]
+fn clone_url_replaces_the_folder_of_the_server_too(
+    #[case] clone_url: &str,
+    #[case] rewritten: &str,
+) {
+    let fixture = repository("https://t:x@gitlab.example.com/git/lab/group/project.git")
+        .variable("CI_PROJECT_PATH", "group/project")
+        .with(|it| it.runner.clone_url = Some(clone_url.to_owned()));
+    let request = sources(&fixture);
+    assert_eq!(request.repo_url, format!("{rewritten}group/project.git"));
+    let rewrites: Vec<_> = request
+        .base_urls
+        .iter()
+        .map(|base| (base.url.as_str(), base.instead_of.as_str()))
+        .collect();
+    assert_eq!(
+        rewrites,
+        [(rewritten, "https://gitlab.example.com/git/lab/")]
+    );
+}
+
 #[rstest]
 #[case("ssh://internal:2222", "ssh://git@internal:2222/group/project.git")]
 #[case("ssh://me@internal/base", "ssh://me@internal/base/group/project.git")]
