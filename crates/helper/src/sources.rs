@@ -5,6 +5,7 @@
 
 mod native_clone;
 mod remote;
+mod server;
 mod submodules;
 
 use std::{ffi::OsString, fs, io, path::Path};
@@ -193,6 +194,8 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
         )? == Flow::Ended
     {
         stage.warning("pre_get_sources_script ended the stage before the sources were fetched");
+        // The job's script begins there.
+        files::real_dir(dir)?;
         return Ok(());
     }
     // Files come by one `git lfs pull` instead of one by one, or not at all.
@@ -293,7 +296,12 @@ fn fetch_into(
     } else {
         stage.notice("Created fresh repository.");
     }
-    stage.git(Some(dir), fetch_arguments(request, remote, dir), "fetch")
+    server::run(
+        stage,
+        Some(dir),
+        fetch_arguments(request, remote, dir),
+        "fetch",
+    )
 }
 
 /// Points a `.git/config` that was kept at the remote and the included file.
@@ -384,7 +392,7 @@ fn checkout(
         stage.git(dir, arguments, "clean")?;
     }
     if lfs && uses_lfs(stage, &request.project_dir)? {
-        stage.git(dir, ["lfs", "pull"], "lfs pull")?;
+        server::run(stage, dir, ["lfs", "pull"], "lfs pull")?;
         stage.print("\n");
     }
     Ok(())

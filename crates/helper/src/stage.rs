@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fmt, fs,
-    io::{self, PipeWriter, Read as _, Write},
+    io::{self, PipeReader, PipeWriter, Read as _, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -25,6 +26,10 @@ use crate::{order, processes::Processes};
 const GRACE: Duration = Duration::from_secs(5);
 /// The status of a stage that ended because it was asked to: that of a command ended by TERM.
 const CANCELED: i32 = 128 + 15;
+/// How much of the end of what git said is looked at.
+const HEARD: usize = 16 * 1024;
+/// How long a command that has ended is listened to, if something holds its stderr open.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a shell answers when a program is not there.
 const NOT_FOUND: i32 = 127;
 /// Linux refuses longer strings in an environment (128 KiB with `KEY=` and the final zero).
@@ -331,6 +336,37 @@ impl Stage {
         Ok((result?, output.map_err(cannot)?))
     }
 
+    /// Runs `git`, shows what it prints, and gives its status and the end of what it said on stderr.
+    ///
+    /// # Errors
+    /// If there is none or the stage is canceled.
+    pub(crate) fn git_heard<A: AsRef<OsStr>>(
+        &self,
+        dir: Option<&Path>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Result<(i32, String), StageError> {
+        let cannot = |error: io::Error| StageError::own(format!("cannot run git: {error}"));
+        let (reader, writer) = io::pipe().map_err(cannot)?;
+        let shown = self.stderr.try_clone().map_err(cannot)?;
+        let (heard, hear) = mpsc::channel();
+        thread::Builder::new()
+            .spawn(move || heard.send(pass_on(reader, shown)))
+            .map_err(cannot)?;
+        let mut command = self.git_command()?;
+        command.args(args);
+        if let Some(dir) = dir {
+            command.current_dir(dir);
+        }
+        let stdout = self.stdout.try_clone().map_err(cannot)?;
+        command.stdout(stdout).stderr(writer);
+        let result = self.run_connected(&mut command, Stdio::null());
+        // It holds the write end.
+        drop(command);
+        // A process that git left behind may hold it, too.
+        let said = hear.recv_timeout(LAST_WORDS).unwrap_or_default();
+        Ok((result?, String::from_utf8_lossy(&said).into_owned()))
+    }
+
     fn git_command(&self) -> Result<Command, StageError> {
         let Some(git) = self.find("git") else {
             return Err(StageError {
@@ -435,6 +471,24 @@ impl Stage {
             return Err(StageError::canceled());
         }
         Ok(status)
+    }
+}
+
+/// Passes on what is read, and gives the end of it.
+fn pass_on(mut reader: PipeReader, mut shown: PipeWriter) -> Vec<u8> {
+    let mut end = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let piece = match reader.read(&mut piece) {
+            Ok(length @ 1..) => &piece[..length],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            _ => return end,
+        };
+        // If nobody reads it any more, git is not to stop for that.
+        shown.write_all(piece).ok();
+        end.extend_from_slice(piece);
+        let before = end.len().saturating_sub(HEARD);
+        end.drain(..before);
     }
 }
 

@@ -12,6 +12,7 @@ mod containers;
 mod durability;
 mod engine;
 mod harness;
+mod hooks;
 mod lfs;
 mod observability;
 mod protocol;

@@ -145,34 +145,50 @@ async fn sources_and_artifacts_are_exchanged_with_a_server_that_only_a_file_vouc
     host.finish(runner).await;
 }
 
-#[rstest]
-#[case::of_an_unknown_authority(false, "certificate")]
-#[case::that_wants_a_certificate(true, "")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sources_of_a_server_that_is_not_trusted_or_does_not_trust_fail_the_job(
-    #[case] trusted: bool,
-    #[case] says: &str,
-) {
+async fn sources_of_a_server_that_nobody_vouches_for_fail_the_job_which_says_what_to_do() {
     let Some(bridge) = bridge().await else {
         return;
     };
-    let ca = TestCa::new("an authority of one's own");
-    let clients = TestCa::new("an authority for runners");
-    let identity = ca.issue(&[&bridge]);
-    let git = GitHttp::start_tls(ANY, Some(&bridge), &identity, trusted.then_some(&clients)).await;
-    let files = Files::new(&[("ca.pem", ca.pem())]);
-    let mut config = Config::new();
-    if trusted {
-        config = config.runner(&files.line("tls-ca-file", "ca.pem"));
-    }
-    let Some(host) = Host::new(&config).await else {
+    let identity = TestCa::new("an authority of one's own").issue(&[&bridge]);
+    let git = GitHttp::start_tls(ANY, Some(&bridge), &identity, None).await;
+    let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
     let runner = host.start();
     let (job, log) = end(&host, &builds(&git, [])).await;
     assert_eq!(job.state, ServerJobState::Failed, "{}", log.text());
     assert_eq!(job.exit_code, Some(128));
-    log.assert_says(says);
+    log.assert_says("certificate verification failed");
+    log.assert_says(&format!(
+        "The helper container does not trust the certificate of {bridge}:{}. If GitLab is there, name a file with its authority as \
+         tls-ca-file in [[runners]]; else add the authority to the helper image.",
+        git.addr().port()
+    ));
+    assert!(git.requests().is_empty());
+    host.finish(runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_of_a_server_that_wants_a_certificate_fail_a_job_without_one() {
+    let Some(bridge) = bridge().await else {
+        return;
+    };
+    let ca = TestCa::new("an authority of one's own");
+    let clients = TestCa::new("an authority for runners");
+    let identity = ca.issue(&[&bridge]);
+    let git = GitHttp::start_tls(ANY, Some(&bridge), &identity, Some(&clients)).await;
+    let files = Files::new(&[("ca.pem", ca.pem())]);
+    let config = Config::new().runner(&files.line("tls-ca-file", "ca.pem"));
+    let Some(host) = Host::with(&config, |gitlab| gitlab.tls(identity)).await else {
+        return;
+    };
+    let runner = host.start();
+    let (job, log) = end(&host, &builds(&git, [])).await;
+    assert_eq!(job.state, ServerJobState::Failed, "{}", log.text());
+    assert_eq!(job.exit_code, Some(128));
+    log.assert_says("alert");
+    log.assert_never_says("does not trust");
     assert!(git.requests().is_empty());
     host.finish(runner).await;
 }

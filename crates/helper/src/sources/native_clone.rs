@@ -6,7 +6,7 @@ use std::path::Path;
 
 use gantry_agent::SourcesRequest;
 
-use super::{Remote, proactive, user_agent};
+use super::{Remote, proactive, server, user_agent};
 use crate::stage::{Stage, StageError, text};
 
 /// The first version of git that clones a revision.
@@ -39,7 +39,7 @@ pub(super) fn run(
     // Where the server's address has to be rewritten, that is needed before there is a repository to read it from.
     let mut arguments = vec!["-c".into(), format!("include.path={}", text(external))];
     arguments.extend(words(request, remote, template));
-    stage.git(None, arguments, "clone")
+    server::run(stage, None, arguments, "clone")
 }
 
 fn words(request: &SourcesRequest, remote: &Remote, template: &Path) -> Vec<String> {

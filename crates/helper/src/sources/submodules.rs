@@ -10,9 +10,10 @@ use std::{fs, io, path::Path};
 
 use gantry_agent::{ObjectFormat, SourcesRequest, Submodules};
 
+use super::server;
 use crate::{
     files, git_config, hygiene,
-    stage::{Show, Stage, StageError, text},
+    stage::{Stage, StageError, text},
 };
 
 /// How many repositories are fetched at a time. The waiting is for the network and the server; more than this a server may take
@@ -41,7 +42,7 @@ pub(super) fn update(
     git(stage, dir, &words.clean())?;
     git(stage, dir, &words.reset())?;
     catch_up::run(stage, dir, submodules, external)?;
-    if stage.git_status(Some(dir), words.update(), Show::All)? == 0 {
+    if server::status(stage, Some(dir), words.update())? == 0 {
         stage.notice("Updated submodules");
         git(stage, dir, &words.sync())?;
     } else {
@@ -55,7 +56,7 @@ pub(super) fn update(
             git(stage, dir, &words.fetch_branches())?;
         }
         git(stage, dir, &words.sync())?;
-        git(stage, dir, &words.update())?;
+        server::run(stage, Some(dir), words.update(), "submodule")?;
         git(stage, dir, &words.reset())?;
     }
     git(stage, dir, &words.clean())?;
