@@ -3,6 +3,7 @@
 use gantry_testkit::git::{LfsServer, lfs_pointer};
 use gantry_testkit::{GitHttp, JobBuilder, JobRecord, ServerJobState};
 use rstest::rstest;
+use serde_json::json;
 
 use crate::harness::{Config, Docker, Host, JobLog, job, skipped};
 
@@ -154,6 +155,59 @@ async fn files_come_from_where_the_project_says(#[case] at: At) {
         .iter()
         .any(|it| it.path.contains("/info/lfs/"));
     assert_eq!(by_us, at == At::AnotherProject);
+}
+
+/// Who says which files are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Project,
+    Variables,
+    Hook,
+}
+
+#[rstest]
+#[case::by_the_project(Says::Project)]
+#[case::by_variables(Says::Variables)]
+#[case::by_a_script_before(Says::Hook)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_may_be_left_out(#[case] says: Says) {
+    let Some((host, git, lfs)) = with_lfs().await else {
+        return;
+    };
+    let own = match says {
+        Says::Project => "[lfs]\n\tfetchexclude = large.bin\n",
+        Says::Variables | Says::Hook => "",
+    };
+    let widget = git
+        .repository(WIDGET)
+        .file(".gitattributes", ATTRIBUTES)
+        .file(".lfsconfig", own)
+        .file("small.bin", lfs.keep(WIDGET, b"of the project\n"))
+        // Nobody has it, so that asking for it fails the job.
+        .file("large.bin", lfs_pointer(b"never sent"))
+        .commit("one")
+        .build();
+    let mut work = job(["cat small.bin", "head -n 1 large.bin"])
+        .image(GIT)
+        .git(&widget, "main");
+    match says {
+        Says::Project => {}
+        Says::Variables => {
+            work = work
+                .variable("GIT_CONFIG_COUNT", "1")
+                .variable("GIT_CONFIG_KEY_0", "lfs.fetchinclude")
+                .variable("GIT_CONFIG_VALUE_0", "small.bin");
+        }
+        Says::Hook => {
+            let line = "git config --global lfs.fetchexclude large.bin";
+            let hooks = json!([{"name": "pre_get_sources_script", "script": [line]}]);
+            work = work.set("/hooks", hooks);
+        }
+    }
+    let (done, log) = run(&host, &work).await;
+    assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
+    log.assert_prints("of the project");
+    log.assert_prints("version https://git-lfs.github.com/spec/v1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ mod engine;
 mod harness;
 mod hooks;
 mod lfs;
+mod native_clone;
 mod observability;
 mod protocol;
 mod remote_caches;
