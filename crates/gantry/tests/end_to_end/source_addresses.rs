@@ -4,7 +4,7 @@
 use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
 use rstest::rstest;
 
-use crate::harness::{BUSYBOX, Config, Host, JobLog, gate, job};
+use crate::harness::{BUSYBOX, Config, Host, JobLog, Signal, gate, job};
 
 /// An image with git in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -13,10 +13,9 @@ const PUBLIC: &str = "gitlab.example.com";
 
 async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     let id = host.gitlab.enqueue(work);
-    let runner = host.start();
+    let mut runner = host.start();
     let job = host.end_of(id).await;
-    let mut runner = runner;
-    runner.signal(crate::harness::Signal::QUIT);
+    runner.signal(Signal::QUIT);
     assert_eq!(runner.exit_code().await, 0);
     let log = JobLog::of(&job);
     (job, log)
@@ -179,9 +178,8 @@ async fn jobs_that_ask_for_other_submodules_follow_each_other_in_one_folder() {
             .image(GIT)
             .git(&project, "main")
             .variable("GIT_SUBMODULE_STRATEGY", strategy);
-        let mut settings = settings.iter();
         settings
-            .by_ref()
+            .iter()
             .fold(work, |work, (key, value)| work.variable(key, value))
     };
     let (of_a, of_b) = ("deps/a: of a, later,", "deps/b: of b, later,");
