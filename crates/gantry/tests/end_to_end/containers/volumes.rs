@@ -55,6 +55,55 @@ async fn nothing_is_kept_where_the_cache_is_disabled() {
     assert!(host.kept_volumes().await.is_empty());
 }
 
+/// `cache_dir` in `[runners.docker]`: nobody but the engine makes the folders, and any user may write there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cache_volumes_can_be_folders_of_the_host() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let caches = host.folder().join("caches");
+    host.configure(
+        &Config::new()
+            .docker("volumes = [\"/cache\"]")
+            .docker("user = \"1000\"")
+            .docker(&format!("cache_dir = \"{}\"", caches.display())),
+    );
+    let write = host.gitlab.enqueue(&job(["echo kept > /cache/file"]));
+    let runner = host.start();
+    let ended = host.end_of(write).await;
+    let log = JobLog::of(&ended);
+    assert_eq!(ended.state, ServerJobState::Success, "{}", log.text());
+    let folders: Vec<_> = std::fs::read_dir(&caches)
+        .expect("the engine made it")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    let [folder] = &folders[..] else {
+        panic!("one of the project: {folders:?}");
+    };
+    // The MD5 of "/cache"; the ref is protected.
+    let file = folder.join("3c3f060a0374fc8bc39395164f415a70-protected/file");
+    assert_eq!(
+        std::fs::read_to_string(&file).ok().as_deref(),
+        Some("kept\n")
+    );
+    until("the first job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let read = host
+        .gitlab
+        .enqueue(&job(["cat /cache/file; echo more > /cache/file"]));
+    JobLog::of(&host.end_of(read).await).assert_prints("kept");
+    assert!(host.kept_volumes().await.is_empty());
+    host.finish(runner).await;
+    assert_eq!(
+        std::fs::read_to_string(&file).ok().as_deref(),
+        Some("more\n")
+    );
+    std::fs::remove_dir_all(&caches).expect("nobody else uses them");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_folder_as_builds_folder_gets_a_folder_per_runner_and_slot() {
     let Some(host) = Host::new(&Config::new()).await else {
