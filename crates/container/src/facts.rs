@@ -74,6 +74,27 @@ pub struct ContainerState {
     pub tcp_ports: Vec<u16>,
 }
 
+impl ContainerState {
+    /// The state of a container of which only this is known: it has no environment, no address and no port, and never failed.
+    pub fn bare(id: &str, name: &str, status: ContainerStatus) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            status,
+            exit_code: 0,
+            oom_killed: false,
+            error: String::new(),
+            started_at: String::new(),
+            finished_at: String::new(),
+            image_id: String::new(),
+            labels: crate::Labels::new(),
+            env: Vec::new(),
+            addresses: std::collections::BTreeMap::new(),
+            tcp_ports: Vec::new(),
+        }
+    }
+}
+
 // The environment holds secrets: keys only.
 impl fmt::Debug for ContainerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,19 +154,8 @@ mod tests {
     #[test]
     fn a_state_shows_the_keys_of_its_environment_only() {
         let state = ContainerState {
-            id: "0123".to_owned(),
-            name: "run-build".to_owned(),
-            status: ContainerStatus::Running,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            started_at: String::new(),
-            finished_at: String::new(),
-            image_id: String::new(),
-            labels: crate::Labels::new(),
             env: vec!["PASSWORD=hush=hush".to_owned(), "BARE".to_owned()],
-            addresses: std::collections::BTreeMap::new(),
-            tcp_ports: Vec::new(),
+            ..ContainerState::bare("0123", "run-build", ContainerStatus::Running)
         };
         let shown = format!("{state:?}");
         assert!(shown.contains(r#"env: ["PASSWORD", "BARE"]"#), "{shown}");

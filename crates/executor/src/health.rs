@@ -363,7 +363,9 @@ impl Fault {
             ),
             Self::Ended { exit_code, .. } => format!(
                 "service {name:?} has ended with exit code {exit_code}{}",
-                advice(*exit_code)
+                advice(*exit_code).unwrap_or(
+                    "; its log says why, often a variable that its image asks for is missing (`variables` of the service)"
+                )
             ),
             Self::Removed => format!("service {name:?} was removed"),
             Self::TimedOut => format!("service \"{name}-wait-for-service\" timeout"),
@@ -389,16 +391,14 @@ async fn next_event(events: &mut [(usize, EventSubscription)]) -> (usize, HubEve
     select_all(each).await.0
 }
 
-/// What to do about a service that has ended so.
-fn advice(exit_code: i64) -> &'static str {
+/// What a service's exit code tells of its end; `None`: only its log does.
+pub(crate) fn advice(exit_code: i64) -> Option<&'static str> {
     match exit_code {
-        0 => ", though a service has to go on running; look at its `command`",
-        126 => "; its command cannot be executed",
-        127 => "; its command is not in its image",
-        137 | 143 => "; somebody killed it",
-        _ => {
-            "; its log says why, often a variable that its image asks for is missing (`variables` of the service)"
-        }
+        0 => Some(", though a service has to go on running; look at its `command`"),
+        126 => Some("; its command cannot be executed"),
+        127 => Some("; its command is not in its image"),
+        137 | 143 => Some("; somebody killed it"),
+        _ => None,
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     context::Context,
     follow::is_server_side,
     record::StageEnd,
-    tools::{self, HELPER_PATH, TOOLS_PATH},
+    tools::{self, HELPER_PATH, PEER_HELPER_PATH, TOOLS_PATH},
 };
 
 /// No hello within this time is a named error (design, "Agent transport").
@@ -139,7 +139,8 @@ impl Helper {
                     .map_err(failed)?;
                 let mut spec = planned.spec.clone();
                 spec.image = image.to_owned();
-                let mut command = vec![HELPER_PATH.to_owned(), "agent".to_owned()];
+                let alias = format!("--alias={PEER_HELPER_PATH}");
+                let mut command = vec![HELPER_PATH.to_owned(), "agent".to_owned(), alias];
                 if context.plan.give_to_image_user {
                     command.push("--keep-umask".to_owned());
                 }

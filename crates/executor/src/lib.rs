@@ -14,6 +14,7 @@
 //! | `owner` | the build image's user gets the job's files |
 //! | `helper`, `helper_stages`, `archives` | helper container and its agent; its stages; what they are asked for archives |
 //! | `explain` | from exit codes and engine words to a cause |
+//! | `health`, `ended_services` | whether services answer before the scripts; which had ended when the job failed |
 //! | `uploads` | uploads of caches in parts, begun and ended |
 //! | `artifact_store` | artifacts of jobs without a server, to and from the helper |
 //! | `claim`, `cleanup` | containers of claimed names; stopping and removal |
@@ -29,6 +30,7 @@ mod context;
 mod control;
 mod directories;
 mod durable;
+mod ended_services;
 mod error;
 mod explain;
 mod flow;

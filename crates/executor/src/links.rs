@@ -89,16 +89,6 @@ mod tests {
 
     fn service(ports: &[u16]) -> ContainerState {
         ContainerState {
-            id: "0123456789abcdef".to_owned(),
-            name: "run-postgres-0".to_owned(),
-            status: ContainerStatus::Running,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            started_at: String::new(),
-            finished_at: String::new(),
-            image_id: String::new(),
-            labels: gantry_container::Labels::new(),
             env: [
                 "PATH=/bin",
                 "HOME=/root",
@@ -111,6 +101,7 @@ mod tests {
             .to_vec(),
             addresses: [("bridge".to_owned(), vec!["172.17.0.3".to_owned()])].into(),
             tcp_ports: ports.to_vec(),
+            ..ContainerState::bare("0123", "run-postgres-0", ContainerStatus::Running)
         }
     }
 

@@ -9,6 +9,8 @@ use gantry_engine::{EngineError, SharedEngine};
 pub const TOOLS_PATH: &str = "/opt/gantry";
 /// Path of the helper program in helper containers.
 pub const HELPER_PATH: &str = "/opt/gantry/gantry-helper";
+/// Where scripts look for the peer's helper; ours is there, too, unless the image has something of that name.
+pub(crate) const PEER_HELPER_PATH: &str = "/usr/bin/gitlab-runner-helper";
 /// The volume is complete once it has this file; it is the last entry of the upload.
 const MARKER: &str = "complete";
 /// Label of tools volumes and their carriers; they belong to no job and no runner.

@@ -22,7 +22,7 @@ use crate::{
     control::{Control, instant, stop_or_limit, unix_ms},
     directories::Directories,
     durable::conclude,
-    explain,
+    ended_services, explain,
     flow::Flow,
     helper::Helper,
     prepare,
@@ -84,6 +84,8 @@ pub(crate) struct Walk {
     pub(crate) given: bool,
     pub(crate) flow: Flow,
     pub(crate) progress: Progress,
+    /// A stage was worked on by this process.
+    worked: bool,
 }
 
 impl Job {
@@ -147,6 +149,7 @@ impl Job {
             given: !self.plan.give_to_image_user || script_sent(&self.plan, &self.progress),
             flow: Flow::default(),
             progress: self.progress.clone(),
+            worked: false,
         };
         walk.run().await
     }
@@ -179,6 +182,7 @@ impl Walk {
                 Err(error) => return Err(error),
             }
         }
+        self.tell_of_services().await;
         self.wait_for_terminal().await;
         self.helper = None;
         self.early = None;
@@ -190,6 +194,16 @@ impl Walk {
         self.service_logs.finish().await;
         ended?;
         self.verdict(stopped).await
+    }
+
+    /// Services that have ended are told of when the job failed. Not where all stages were over before: the process that died then may
+    /// have been stopping the services itself.
+    async fn tell_of_services(&self) {
+        if self.worked
+            && let Some(failure) = self.flow.failure()
+        {
+            ended_services::tell(&self.context, failure).await;
+        }
     }
 
     async fn verdict(&mut self, stopped: bool) -> Result<Verdict, ExecutorError> {
@@ -370,6 +384,7 @@ impl Walk {
         let trace = &context.trace;
         let plan = &context.plan;
         let stage = &planned.stage;
+        self.worked = true;
         if begun.is_none() {
             context.step(index, 1, Step::Began).await?;
         }

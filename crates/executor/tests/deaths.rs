@@ -29,6 +29,11 @@ fn that_fails() -> Setup {
     Setup::script(Work::talks().exits(3)).step("release", Work::says("never said\n"))
 }
 
+/// Whoever finds its services stopped must not take them for the reason.
+fn that_fails_with_services() -> Setup {
+    Setup::script(Work::talks().exits(3)).services()
+}
+
 fn with_after_script() -> Setup {
     with_sources()
         .step("release", Work::says("released\n"))
@@ -187,6 +192,7 @@ fn check(setup: fn() -> Setup, deaths: impl Fn(&Course) -> Vec<Death>) {
 #[case::without_helper(without_helper)]
 #[case::with_sources(with_sources)]
 #[case::with_services(with_services)]
+#[case::that_fails_with_services(that_fails_with_services)]
 #[case::that_fails(that_fails)]
 #[case::with_after_script(with_after_script)]
 #[case::that_fails_with_after_script(that_fails_with_after_script)]
@@ -214,6 +220,7 @@ fn a_death_at_any_record_does_not_find_a_shell_where_there_is_none() {
 #[case::without_helper(without_helper)]
 #[case::with_sources(with_sources)]
 #[case::with_services(with_services)]
+#[case::that_fails_with_services(that_fails_with_services)]
 #[case::with_after_script(with_after_script)]
 #[case::whose_sources_fail_at_first(whose_sources_fail_at_first)]
 #[case::on_podman(on_podman)]
@@ -229,6 +236,7 @@ fn a_death_at_any_call_of_the_engine_changes_nothing_for_a_job(#[case] setup: fn
 #[case::without_helper(without_helper, 1)]
 #[case::with_sources(with_sources, 2)]
 #[case::with_services(with_services, 3)]
+#[case::that_fails_with_services(that_fails_with_services, 2)]
 #[case::that_fails_with_after_script(that_fails_with_after_script, 2)]
 #[case::whose_sources_fail_at_first(whose_sources_fail_at_first, 3)]
 #[case::with_a_long_script(with_a_long_script, 2)]

@@ -195,6 +195,41 @@ fn a_service_that_ends_at_once_is_told() {
     ending.assert_says("-postgres-0\" has ended with exit code 3; its log says why");
 }
 
+/// A job with services of which the first is this one.
+fn with_a_service(work: Work, service: gantry_engine::fake::Program) -> Ending {
+    case(async {
+        let bench = Bench::new(Setup::script(work).services());
+        bench.engine.on_name("postgres", service);
+        bench.run_to_end().await
+    })
+}
+
+#[rstest]
+#[case::and_the_job_fails(1, true)]
+#[case::and_the_job_does_without(0, false)]
+fn a_service_that_ends_meanwhile_is_told_with_its_image(#[case] code: i64, #[case] told: bool) {
+    let crash = gantry_engine::fake::Program::exit(2);
+    let ending = with_a_service(Work::says("no database\n").exits(code), crash);
+    let line = "service \"db\" (postgres:16) ended before the job did, with exit code 2; what it printed last says why \
+                (CI_DEBUG_SERVICES: \"true\" shows it)";
+    assert_eq!(ending.text().contains(line), told, "{}", ending.text());
+    // The other one runs.
+    let count = ending.text().matches(" ended before the job did").count();
+    assert_eq!(count, usize::from(told));
+}
+
+#[test]
+fn a_service_whose_memory_ran_out_is_told_so() {
+    let eater = gantry_engine::fake::Program::new(|run| async move {
+        run.oom_kill();
+        137
+    });
+    let ending = with_a_service(Work::says("no database\n").exits(1), eater);
+    ending.assert_says(
+        "service \"db\" (postgres:16) ended before the job did: it was killed, out of memory (exit code 137); raise service_memory",
+    );
+}
+
 #[test]
 fn a_container_that_reads_no_script_is_judged_by_its_own_end() {
     // The shell is there and ends before it reads, e.g. killed by a security module.

@@ -118,23 +118,20 @@ impl Container {
             .0
             .iter()
             .map(|(key, value)| format!("{key}={value}"));
+        let status = match self.status {
+            ContainerStatus::Exited if self.being_removed => ContainerStatus::Removing,
+            status => status,
+        };
         ContainerState {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            status: match self.status {
-                ContainerStatus::Exited if self.being_removed => ContainerStatus::Removing,
-                status => status,
-            },
             exit_code: self.exit_code,
             oom_killed: self.oom_killed,
-            error: String::new(),
             started_at: self.started_at.clone(),
             finished_at: self.finished_at.clone(),
             image_id: self.image_id.clone(),
             labels: self.spec.labels.clone(),
             env: own.chain(self.image_env.iter().cloned()).collect(),
             addresses,
-            tcp_ports: Vec::new(),
+            ..ContainerState::bare(&self.id, &self.name, status)
         }
     }
 

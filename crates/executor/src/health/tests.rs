@@ -1,4 +1,3 @@
-use gantry_container::Labels;
 use gantry_plan::ServiceCheck;
 use rstest::rstest;
 
@@ -6,16 +5,6 @@ use super::*;
 
 fn state(env: &[&str], tcp_ports: &[u16]) -> ContainerState {
     ContainerState {
-        id: "0123456789abcdef".to_owned(),
-        name: "run-postgres-0".to_owned(),
-        status: ContainerStatus::Running,
-        exit_code: 0,
-        oom_killed: false,
-        error: String::new(),
-        started_at: String::new(),
-        finished_at: String::new(),
-        image_id: String::new(),
-        labels: Labels::new(),
         env: env.iter().map(ToString::to_string).collect(),
         addresses: [
             ("a".to_owned(), vec!["172.17.0.3".to_owned()]),
@@ -26,6 +15,7 @@ fn state(env: &[&str], tcp_ports: &[u16]) -> ContainerState {
         ]
         .into(),
         tcp_ports: tcp_ports.to_vec(),
+        ..ContainerState::bare("0123", "run-postgres-0", ContainerStatus::Running)
     }
 }
 

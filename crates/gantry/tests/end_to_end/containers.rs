@@ -16,11 +16,7 @@ mod volumes;
 /// Runs one job on a host of its own; `None` without an engine.
 async fn run(config: &Config, work: &JobBuilder) -> Option<(Host, JobRecord, JobLog)> {
     let host = Host::new(config).await?;
-    let id = host.gitlab.enqueue(work);
-    let runner = host.start();
-    let job = host.end_of(id).await;
-    host.finish(runner).await;
-    let log = JobLog::of(&job);
+    let (job, log) = host.run(work).await;
     Some((host, job, log))
 }
 

@@ -1,11 +1,11 @@
 //! Files of git LFS (job-lifecycle §4), from a real LFS server.
 
 use gantry_testkit::git::{LfsServer, lfs_pointer};
-use gantry_testkit::{GitHttp, JobBuilder, JobRecord, ServerJobState};
+use gantry_testkit::{GitHttp, ServerJobState};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{Config, Docker, Host, JobLog, job, skipped};
+use crate::harness::{Config, Docker, Host, job, skipped};
 
 /// An image with git and git-lfs in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -26,16 +26,6 @@ async fn with_lfs() -> Option<(Host, GitHttp, LfsServer)> {
     let git = host.git().await;
     git.lfs_at(&server);
     Some((host, git, server))
-}
-
-async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
-    let id = host.gitlab.enqueue(work);
-    let runner = host.start();
-    let job = host.end_of(id).await;
-    host.finish(runner).await;
-    let log = JobLog::of(&job);
-    host.assert_no_secret("the job's log", &job.log());
-    (job, log)
 }
 
 /// Bytes that no compression makes less of.
@@ -84,7 +74,7 @@ async fn files_of_project_and_submodule_come_with_the_jobs_token_unless_they_are
         .variable("GIT_SUBMODULE_STRATEGY", "recursive");
 
     let skipping = work.clone().variable("GIT_LFS_SKIP_SMUDGE", "1");
-    let (done, log) = run(&host, &skipping).await;
+    let (done, log) = host.run(&skipping).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_prints("version https://git-lfs.github.com/spec/v1");
     let asked = |git: &GitHttp| {
@@ -95,7 +85,7 @@ async fn files_of_project_and_submodule_come_with_the_jobs_token_unless_they_are
     };
     assert!(asked(&git).is_empty(), "{:?}", asked(&git));
 
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_prints("of the project");
     log.assert_prints("of the submodule");
@@ -147,7 +137,7 @@ async fn files_come_from_where_the_project_says(#[case] at: At) {
         .commit("one")
         .build();
     let work = job(["cat data.bin"]).image(GIT).git(&widget, "main");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_prints("of the assets");
     let by_us = git
@@ -224,7 +214,7 @@ async fn a_file_that_the_server_lacks_fails_the_job_with_the_servers_words() {
     let work = job(["echo begun > /witness/script"])
         .image(GIT)
         .git(&widget, "main");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Failed, "{}", log.text());
     log.assert_says("batch response: 404 Not Found: Cannot find any of the requested objects");
     log.assert_says("Failed to fetch some objects from");

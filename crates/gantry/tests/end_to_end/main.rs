@@ -12,6 +12,7 @@ mod containers;
 mod durability;
 mod engine;
 mod harness;
+mod helper_commands;
 mod hooks;
 mod lfs;
 mod native_clone;

@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::harness::{
-    BUSYBOX, Config, Host, JobLog, Processes, Runner, Signal, gate, job, skipped, until,
+    BUSYBOX, Config, Host, JobLog, Processes, Runner, Signal, gate, job, skipped,
 };
 
 /// An image with git in it.
@@ -300,11 +300,7 @@ async fn bring_about(end: End, host: &Host, id: i64, mut runner: Runner) -> (Job
         End::Timeout | End::ScriptTimeout | End::SourcesTimeout => {}
         End::Cancel => host.gitlab.cancel(id),
         End::Abort => host.gitlab.abort(id),
-        End::Stop => {
-            runner.signal(Signal::TERM);
-            assert_eq!(runner.exit_code().await, 0);
-            runner = host.start();
-        }
+        End::Stop => runner = host.stop_and_start(runner).await,
         End::Kill => {
             runner.kill().await;
             host.open_gate("go");
@@ -312,10 +308,7 @@ async fn bring_about(end: End, host: &Host, id: i64, mut runner: Runner) -> (Job
         }
     }
     let job = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     let text = contents_of_kept_volumes(host).await;
     host.finish(runner).await;
     (job, text)

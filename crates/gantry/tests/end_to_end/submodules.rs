@@ -1,10 +1,10 @@
 //! Sources beyond the fetch: submodules, scripts around it, other places (job-lifecycle §4).
 
-use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
+use gantry_testkit::{GitHttp, Repository, ServerJobState};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{Config, Host, JobLog, job};
+use crate::harness::{Config, Host, job};
 
 /// An image with git in it.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -29,15 +29,6 @@ fn repository(git: &GitHttp) -> Repository {
         .build()
 }
 
-async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
-    let id = host.gitlab.enqueue(work);
-    let runner = host.start();
-    let job = host.end_of(id).await;
-    host.finish(runner).await;
-    let log = JobLog::of(&job);
-    (job, log)
-}
-
 #[rstest]
 #[case::normal("normal", "no inner")]
 #[case::recursive("recursive", "of inner")]
@@ -59,7 +50,7 @@ async fn submodules_are_there_and_scripts_can_fetch_in_them(
         .image(GIT)
         .git(&repository(&git), "main")
         .variable("GIT_SUBMODULE_STRATEGY", strategy);
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     let recursively = if strategy == "recursive" {
         " recursively"
@@ -105,7 +96,7 @@ async fn a_second_job_finds_the_submodules_of_the_first() {
         .git(&repository(&git), "main")
         .variable("GIT_SUBMODULE_STRATEGY", "recursive");
     for _ in 0..2 {
-        let (done, log) = run(&host, &work).await;
+        let (done, log) = host.run(&work).await;
         assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
         log.assert_prints("of inner");
         log.assert_prints("clean");
@@ -123,7 +114,7 @@ async fn a_strategy_that_is_none_fails_the_job_by_its_name() {
         .image(GIT)
         .git(&repository(&git), "main")
         .variable("GIT_SUBMODULE_STRATEGY", "all");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Failed);
     log.assert_says("unknown GIT_SUBMODULE_STRATEGY");
 }
@@ -145,7 +136,7 @@ async fn scripts_of_runner_and_job_run_around_the_fetch() {
         .image(GIT)
         .git(&repository(&git), "main")
         .set("/hooks", hooks.clone());
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     let lines: Vec<_> = log
         .stdout
@@ -176,7 +167,7 @@ async fn scripts_of_runner_and_job_run_around_the_fetch() {
         .git(&repository(&git), "main")
         .variable("GIT_STRATEGY", "none")
         .set("/hooks", hooks);
-    let (done, log) = run(&host, &without).await;
+    let (done, log) = host.run(&without).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_never_says("of job before");
 }
@@ -196,7 +187,7 @@ async fn credentials_may_serve_the_whole_server_without_standing_in_a_url() {
     .image(GIT)
     .git(&widget, "main")
     .variable("FF_GIT_URLS_WITHOUT_TOKENS", "true");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_prints("of inner");
     log.assert_prints("no token");
@@ -214,7 +205,7 @@ async fn debugging_shows_the_commands_of_every_stage_and_tells_the_server() {
         .git(&repository(&git), "main")
         .masked("PASSWORD", "hush-hush-hush")
         .variable("CI_DEBUG_TRACE", "true");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     assert!(
         log.stderr
@@ -239,7 +230,7 @@ async fn debugging_shows_the_commands_of_every_stage_and_tells_the_server() {
     log.assert_never_says("hush-hush-hush");
 
     host.configure(&config.runner("debug_trace_disabled = true"));
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_says("CI_DEBUG_TRACE: usage is disabled on this Runner");
     assert!(!log.stderr.iter().any(|line| line.starts_with("+ ")));

@@ -1,6 +1,6 @@
 //! Interactive web terminals (cli §9, docker-executor §7.7).
 
-mod client;
+pub(crate) mod client;
 
 use std::time::Duration;
 

@@ -113,6 +113,35 @@ async fn a_service_that_dies_is_told_at_once_with_its_log() {
     log.assert_never_says("timeout\n");
 }
 
+/// It answered before the script began, so that nothing else speaks of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_job_names_the_service_that_ended_before_it_did() {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    // The first connection is the check's, the second one ends it.
+    let command = "nc -l -p 5432 < /dev/null; nc -l -p 5433 < /dev/null; exit 7";
+    let service = ServiceBuilder::new(BUSYBOX)
+        .alias("db")
+        .command(["sh", "-c", command])
+        .variable("HEALTHCHECK_TCP_PORT", "5432");
+    let lasting = late("0", "8080");
+    let script = [
+        "until nc db 5433 < /dev/null; do sleep 0.1; done",
+        "while ping -c 1 -W 1 db > /dev/null; do sleep 0.1; done",
+        "exit 3",
+    ];
+    let work = job(script).service(service).service(lasting);
+    let (job, log) = host.run(&work).await;
+    assert_eq!(job.exit_code, Some(3), "{}", log.text());
+    log.assert_never_says("probably didn't start properly");
+    log.assert_says(&format!(
+        "WARNING: service \"db\" ({BUSYBOX}) ended before the job did, with exit code 7; what it printed last says why \
+         (CI_DEBUG_SERVICES: \"true\" shows it)"
+    ));
+    assert_eq!(log.text().matches(" ended before the job did").count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_that_is_killed_while_it_waits_for_services_goes_on() {
     let Some(host) = Host::new(&Config::new()).await else {

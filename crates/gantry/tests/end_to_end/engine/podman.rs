@@ -1,10 +1,15 @@
 //! Whole jobs on Podman, on a service of the test's own (docker-executor §11).
 
+use std::ops::Deref;
+
 use gantry_testkit::{Podman, ServiceBuilder};
 use rstest::rstest;
+use serde_json::json;
 
 use super::*;
+use crate::archives::{downloads, end};
 use crate::harness::{BUSYBOX, Docker, Signal, skipped};
+use crate::terminal::client::Session;
 
 /// An image with git in it; also the helper image.
 const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
@@ -13,6 +18,14 @@ const GIT: &str = concat!("gantry-helper:", env!("CARGO_PKG_VERSION"));
 struct OnPodman {
     host: Host,
     podman: Podman,
+}
+
+impl Deref for OnPodman {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
 }
 
 /// A host on Podman with these images; `None`, and a word on stderr, where there is none.
@@ -48,11 +61,7 @@ async fn on_podman(config: &Config, images: &[&str]) -> Option<OnPodman> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn podman_runs_a_job_with_its_exit_code_and_after_script() {
-    let Some(OnPodman {
-        host,
-        podman: _podman,
-    }) = on_podman(&Config::new(), &[BUSYBOX]).await
-    else {
+    let Some(host) = on_podman(&Config::new(), &[BUSYBOX]).await else {
         return;
     };
     let work = job([
@@ -82,11 +91,7 @@ async fn podman_runs_a_job_with_its_exit_code_and_after_script() {
 /// The volume of the sources has its owner and mode although Podman resets them at a first start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn podman_fetches_sources_and_fetches_again_into_the_same_volume() {
-    let Some(OnPodman {
-        host,
-        podman: _podman,
-    }) = on_podman(&Config::new(), &[BUSYBOX, GIT]).await
-    else {
+    let Some(host) = on_podman(&Config::new(), &[BUSYBOX, GIT]).await else {
         return;
     };
     let git = host.git().await;
@@ -108,11 +113,7 @@ async fn podman_fetches_sources_and_fetches_again_into_the_same_volume() {
         .git(&repository, "main");
     let runner = host.start();
     let first = host.end_of(host.gitlab.enqueue(&work)).await;
-    // The number in the volume's name is free again when everything of the first is removed.
-    until("the first job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     let second = host.end_of(host.gitlab.enqueue(&work)).await;
     host.finish(runner).await;
     for (job, kept) in [(&first, "no kept file"), (&second, "kept")] {
@@ -131,11 +132,7 @@ async fn podman_fetches_sources_and_fetches_again_into_the_same_volume() {
 async fn podman_runs_services_that_the_job_reaches(#[case] own_network: bool) {
     let flags = format!("[runners.feature_flags]\nFF_NETWORK_PER_BUILD = {own_network}");
     let config = Config::new().runner(&flags);
-    let Some(OnPodman {
-        host,
-        podman: _podman,
-    }) = on_podman(&config, &[BUSYBOX, GIT]).await
-    else {
+    let Some(host) = on_podman(&config, &[BUSYBOX, GIT]).await else {
         return;
     };
     // By address: the test image's static wget crashes when it resolves a name of a search domain itself.
@@ -166,11 +163,7 @@ async fn podman_runs_services_that_the_job_reaches(#[case] own_network: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn podman_ends_a_canceled_script_and_runs_after_script() {
-    let Some(OnPodman {
-        host,
-        podman: _podman,
-    }) = on_podman(&Config::new(), &[BUSYBOX]).await
-    else {
+    let Some(host) = on_podman(&Config::new(), &[BUSYBOX]).await else {
         return;
     };
     let work = job([
@@ -221,11 +214,7 @@ async fn a_job_on_podman_outlives(#[case] service_too: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_runner_on_podman_stops_its_jobs_when_told_to() {
-    let Some(OnPodman {
-        host,
-        podman: _podman,
-    }) = on_podman(&Config::new(), &[BUSYBOX]).await
-    else {
+    let Some(host) = on_podman(&Config::new(), &[BUSYBOX]).await else {
         return;
     };
     let id = host
@@ -243,4 +232,108 @@ async fn a_runner_on_podman_stops_its_jobs_when_told_to() {
         "{}",
         job.log()
     );
+}
+
+/// Everything that a pipeline of two jobs asks for, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn podman_runs_whole_jobs_with_cache_artifacts_services_and_file_variables() {
+    let config = Config::new().docker("volumes = [\"/cache\"]");
+    let Some(host) = on_podman(&config, &[BUSYBOX, GIT]).await else {
+        return;
+    };
+    let git = host.git().await;
+    let repository = git
+        .repository("acme/widget")
+        .file("README", "of widget\n")
+        .commit("one")
+        .build();
+    let secret = "content-of-a-file-0123456789";
+    host.secret(secret);
+    let service = ServiceBuilder::new(BUSYBOX)
+        .alias("web")
+        .command(["httpd", "-f", "-p", "8080", "-h", "/etc"])
+        .variable("HEALTHCHECK_TCP_PORT", "8080");
+    // By address, as above.
+    let reach = "a=$(ping -c 1 web | sed -n '1s/.*(\\(.*\\)).*/\\1/p'); wget -q -O - http://$a:8080/passwd | grep -q root && echo reached";
+    let build = job([
+        "cat README",
+        "wc -c < $SETTINGS",
+        reach,
+        "mkdir -p vendor dist; echo gem > vendor/gem; echo built > dist/app; chmod 755 dist/app",
+    ])
+    .git(&repository, "main")
+    .file("SETTINGS", secret)
+    .service(service)
+    .after_script(["echo after $CI_JOB_STATUS"])
+    .variable("FF_NETWORK_PER_BUILD", "true")
+    .set(
+        "/cache",
+        json!([{"key": "gems", "paths": ["vendor/"], "policy": "pull-push", "when": "on_success"}]),
+    )
+    .set(
+        "/artifacts",
+        json!([{
+            "name": "dist", "paths": ["dist/"], "when": "always", "artifact_type": "archive", "artifact_format": "zip",
+        }]),
+    );
+    let runner = host.start();
+    let (built, log) = end(&host, &build).await;
+    assert_eq!(built.state, ServerJobState::Success, "{}", log.text());
+    for line in ["of widget", "28", "reached", "after success"] {
+        log.assert_prints(line);
+    }
+    log.assert_never_says("probably didn't start properly");
+    assert_eq!(built.artifacts.len(), 1);
+    let test = downloads(
+        &built,
+        ["cat dist/app; stat -c %a dist/app", "cat vendor/gem"],
+    )
+    .git(&repository, "main")
+    .set(
+        "/cache",
+        json!([{"key": "gems", "paths": ["vendor/"], "policy": "pull"}]),
+    );
+    let (tested, log) = end(&host, &test).await;
+    assert_eq!(tested.state, ServerJobState::Success, "{}", log.text());
+    for line in ["built", "755", "gem"] {
+        log.assert_prints(line);
+    }
+    host.finish(runner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminal_on_podman_is_a_shell_beside_the_script() {
+    let config = Config::new().more("[session_server]\nlisten_address = \"127.0.0.1:0\"\n");
+    let Some(host) = on_podman(&config, &[BUSYBOX]).await else {
+        return;
+    };
+    let id = host.gitlab.enqueue(&job([
+        "echo from the script > /tmp/here",
+        "echo x >> /witness/begun",
+        &gate("end"),
+        "cat /tmp/there",
+    ]));
+    let runner = host.start();
+    let session = Session::of_job(&host, 0).await;
+    host.wait_witness("begun", 1).await;
+    let mut terminal = session.open().await.expect("a terminal");
+    terminal
+        .types("tty; stty size; cat /tmp/here; echo TERM=$TERM")
+        .await;
+    let text = terminal.shows("TERM=xterm\r\n").await;
+    for shown in ["/dev/pts/", "24 80\r\n", "from the script\r\n"] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    terminal
+        .types("echo from the terminal > /tmp/there; echo do''ne")
+        .await;
+    terminal.shows("done\r\n").await;
+    assert_eq!(session.open().await.err(), Some(423));
+    host.open_gate("end");
+    let (code, reason, _) = terminal.end().await;
+    assert_eq!((code, reason.as_str()), (1000, "build container exited"));
+    let job = host.end_of(id).await;
+    host.finish(runner).await;
+    assert_eq!(job.state, ServerJobState::Success, "{}", job.log());
+    JobLog::of(&job).assert_prints("from the terminal");
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_testkit::{FakeGitLab, FakeGitLabBuilder, GitHttp, JobRecord};
+use gantry_testkit::{FakeGitLab, FakeGitLabBuilder, GitHttp, JobBuilder, JobRecord};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::runner::Log;
-use super::{BUSYBOX, Docker, Runner, Signal, skipped, tell, until};
+use super::{BUSYBOX, Docker, JobLog, Runner, Signal, skipped, tell, until};
 
 /// `config.toml` in the making: lines of each table.
 #[derive(Debug, Clone)]
@@ -349,6 +349,32 @@ impl Host {
         let code = runner.exit_code().await;
         assert_eq!(code, 0, "log:\n{}", runner.log().text());
         self.assert_nothing_left().await;
+    }
+
+    /// Runs one job on a runner of its own.
+    pub(crate) async fn run(&self, work: &JobBuilder) -> (JobRecord, JobLog) {
+        let id = self.gitlab.enqueue(work);
+        let runner = self.start();
+        let job = self.end_of(id).await;
+        self.finish(runner).await;
+        let log = JobLog::of(&job);
+        self.assert_no_secret("the job's log", &log.text());
+        (job, log)
+    }
+
+    /// Tells a runner to stop at once, and starts the next.
+    pub(crate) async fn stop_and_start(&self, mut runner: Runner) -> Runner {
+        runner.signal(Signal::TERM);
+        assert_eq!(runner.exit_code().await, 0);
+        self.start()
+    }
+
+    /// Waits until everything of the jobs so far is removed; the numbers in names are free again then.
+    pub(crate) async fn until_removed(&self) {
+        until("the jobs to be removed", async || {
+            self.job_folders().is_empty().then_some(())
+        })
+        .await;
     }
 
     /// Nothing of this host is left on the engine or in the state folder, but cache volumes; no secret is in a log.

@@ -1,7 +1,6 @@
 //! Time limits, and which reason and code the server is told when several things fail.
 
 use super::*;
-use crate::harness::{Signal, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_limits_that_make_no_sense_are_named_and_do_not_count() {
@@ -178,21 +177,14 @@ async fn a_job_that_ends_in_its_preparation_runs_nothing(#[case] end: End) {
         End::Timeout | End::PrepareTimeout => {}
         End::Cancel => host.gitlab.cancel(id),
         End::Abort => host.gitlab.abort(id),
-        End::Stop => {
-            runner.signal(Signal::TERM);
-            assert_eq!(runner.exit_code().await, 0);
-            runner = host.start();
-        }
+        End::Stop => runner = host.stop_and_start(runner).await,
         End::Kill => {
             runner.kill().await;
             runner = host.start();
         }
     }
     let done = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     assert!(host.kept_volumes().await.is_empty(), "no stage has run");
     host.finish(runner).await;
     let log = JobLog::of(&done);

@@ -21,14 +21,14 @@ use crate::harness::{Host, PATIENCE, until};
 
 /// A session, as the server was told.
 #[derive(Debug, Clone)]
-pub(super) struct Session {
-    pub(super) url: String,
-    pub(super) certificate: String,
-    pub(super) token: String,
+pub(crate) struct Session {
+    pub(crate) url: String,
+    pub(crate) certificate: String,
+    pub(crate) token: String,
 }
 
 /// An open terminal.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     socket: WebSocketStream<TlsStream<TcpStream>>,
     /// What it showed that no test has looked at.
     shown: String,
@@ -36,7 +36,7 @@ pub(super) struct Terminal {
 
 impl Session {
     /// Of the request that the `number`th job, from 0, was the answer to.
-    pub(super) async fn of_job(host: &Host, number: usize) -> Self {
+    pub(crate) async fn of_job(host: &Host, number: usize) -> Self {
         let found = until("a job request", async || {
             let requests = host.gitlab.requests_to(Endpoint::RequestJob);
             let mut given = requests.into_iter().filter(|call| call.status == Some(201));
@@ -53,7 +53,7 @@ impl Session {
     }
 
     /// `host:port`
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         let rest = self.url.strip_prefix("https://").expect("https");
         rest.split('/').next().unwrap()
     }
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// Status of the answer to a plain request below the session.
-    pub(super) async fn ask(&self, place: &str, token: &str) -> Result<u16, String> {
+    pub(crate) async fn ask(&self, place: &str, token: &str) -> Result<u16, String> {
         let mut stream = self.connect().await?;
         let path = self.url.splitn(4, '/').nth(3).unwrap();
         let request = format!(
@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// Opens the terminal, or says with what status it is refused.
-    pub(super) async fn open(&self) -> Result<Terminal, u16> {
+    pub(crate) async fn open(&self) -> Result<Terminal, u16> {
         let url = format!("{}/exec", self.url.replace("https://", "wss://"));
         let mut request = url.into_client_request().unwrap();
         let headers = request.headers_mut();
@@ -116,13 +116,13 @@ impl Session {
 
 impl Terminal {
     /// Types a line.
-    pub(super) async fn types(&mut self, line: &str) {
+    pub(crate) async fn types(&mut self, line: &str) {
         let line = format!("{line}\n");
         self.socket.send(Message::binary(line)).await.unwrap();
     }
 
     /// What it shows until it has these words, which are not those that were typed.
-    pub(super) async fn shows(&mut self, words: &str) -> String {
+    pub(crate) async fn shows(&mut self, words: &str) -> String {
         let waits = async {
             while !self.shown.contains(words) {
                 if let Some((code, reason)) = self.next().await {
@@ -136,7 +136,7 @@ impl Terminal {
     }
 
     /// Waits for its end: code and reason. What it showed before is in `shown`.
-    pub(super) async fn end(&mut self) -> (u16, String, String) {
+    pub(crate) async fn end(&mut self) -> (u16, String, String) {
         let waits = async {
             loop {
                 if let Some((code, reason)) = self.next().await {
@@ -149,7 +149,7 @@ impl Terminal {
     }
 
     /// Whether it is still open after a moment in which nothing should come.
-    pub(super) async fn stays(&mut self, moment: Duration) -> bool {
+    pub(crate) async fn stays(&mut self, moment: Duration) -> bool {
         timeout(moment, async { while self.next().await.is_none() {} })
             .await
             .is_err()
@@ -170,7 +170,7 @@ impl Terminal {
     }
 
     /// Closes it.
-    pub(super) async fn leave(mut self) {
+    pub(crate) async fn leave(mut self) {
         self.socket.close(None).await.ok();
         while let Some(Ok(_)) = self.socket.next().await {}
     }
