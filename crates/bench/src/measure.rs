@@ -21,6 +21,11 @@ use crate::{
 const LOG_SCRIPT: &str = "yes 012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -c 67108864 || true";
 const LOG_BYTES: f64 = 67_108_864.0;
 
+/// Port of the service that is looked at.
+const PORT: &str = "8080";
+/// A service that listens there at once.
+const LISTEN: [&str; 5] = ["httpd", "-f", "-p", PORT, "-h/etc"];
+
 pub(crate) struct Bench<'a> {
     pub(crate) arguments: &'a Arguments,
     command: &'a str,
@@ -49,6 +54,7 @@ pub(crate) async fn all(arguments: &Arguments, command: &str) -> Result<Vec<Row>
     }
     if arguments.wants("service") {
         rows.push(bench.service().await?);
+        rows.push(bench.service_with_port().await?);
     }
     if arguments.wants("parallel") {
         rows.push(bench.parallel().await?);
@@ -120,18 +126,30 @@ impl Bench<'_> {
 
     async fn docker_run(&self, command: &[&str]) -> Result<f64> {
         let start = Instant::now();
-        let status = Command::new("docker")
-            .args(["run", "--rm", &self.arguments.image])
-            .args(command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .await?;
-        if !status.success() {
-            return Err(format!("docker run {command:?}: {status}").into());
-        }
+        let image = self.arguments.image.as_str();
+        docker(&[&["run", "--rm", image], command].concat()).await?;
         Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// By hand what a job with a service does: a network, the service, a look at its port until it answers, the script, the end of all.
+    async fn docker_run_with_service(&self) -> Result<f64> {
+        const NAME: &str = "gantry-bench-web";
+        let image = self.arguments.image.as_str();
+        // What a round that was broken off left.
+        docker(&["rm", "-f", NAME]).await.ok();
+        docker(&["network", "rm", NAME]).await.ok();
+        let start = Instant::now();
+        docker(&["network", "create", NAME]).await?;
+        let service = ["run", "-d", "--name", NAME, "--network", NAME, image];
+        docker(&[&service[..], &LISTEN].concat()).await?;
+        let look = format!("until nc -z {NAME} {PORT}; do sleep 0.05; done");
+        let in_network = ["run", "--rm", "--network", NAME, image];
+        docker(&[&in_network[..], &["sh", "-c", &look]].concat()).await?;
+        docker(&[&in_network[..], &["true"]].concat()).await?;
+        let span = start.elapsed().as_secs_f64();
+        docker(&["rm", "-f", NAME]).await?;
+        docker(&["network", "rm", NAME]).await?;
+        Ok(span)
     }
 
     fn trivial_job(&self) -> JobBuilder {
@@ -142,19 +160,25 @@ impl Bench<'_> {
     }
 
     /// Interleaves `docker run IMAGE true` with the job.
-    async fn interleaved(
+    async fn interleaved(&self, name: &'static str, aim: f64, job: &JobBuilder) -> Result<Row> {
+        let by_hand = async || self.docker_run(&["true"]).await;
+        self.interleaved_with(name, aim, job, by_hand).await
+    }
+
+    /// Interleaves the same done by hand with the job.
+    async fn interleaved_with(
         &self,
         name: &'static str,
         aim: f64,
-        extra: &str,
         job: &JobBuilder,
+        by_hand: impl AsyncFn() -> Result<f64>,
     ) -> Result<Row> {
-        let runner = self.runner(extra).await?;
-        self.docker_run(&["true"]).await?;
+        let runner = self.runner("").await?;
+        by_hand().await?;
         self.job(job).await?;
         let (mut runs, mut jobs) = (Vec::new(), Vec::new());
         for _ in 0..self.arguments.rounds {
-            runs.push(self.docker_run(&["true"]).await?);
+            runs.push(by_hand().await?);
             jobs.push(self.job(job).await?);
             // What the job removes after its report must not run beside the next docker run.
             self.settle().await?;
@@ -192,7 +216,7 @@ impl Bench<'_> {
     }
 
     async fn trivial(&self) -> Result<Row> {
-        self.interleaved("trivial job", 1.4, "", &self.trivial_job())
+        self.interleaved("trivial job", 1.4, &self.trivial_job())
             .await
     }
 
@@ -203,7 +227,7 @@ impl Bench<'_> {
             .image(&self.arguments.image)
             .script(["test -f README.md"])
             .git(&repository, "main");
-        self.interleaved("job with a small git fetch", 2.3, "", &job)
+        self.interleaved("job with a small git fetch", 2.3, &job)
             .await
     }
 
@@ -216,8 +240,28 @@ impl Bench<'_> {
                     .command(["sleep", "600"]),
             )
             .variable("FF_NETWORK_PER_BUILD", "true");
-        self.interleaved("job with a service, network per job", 3.2, "", &job)
+        self.interleaved("job with a service, network per job", 3.2, &job)
             .await
+    }
+
+    /// A service with a port, which is looked at before the script.
+    async fn service_with_port(&self) -> Result<Row> {
+        let service = ServiceBuilder::new(&self.arguments.image)
+            .alias("web")
+            .command(LISTEN)
+            .variable("HEALTHCHECK_TCP_PORT", PORT);
+        let job = self
+            .trivial_job()
+            .service(service)
+            .variable("FF_NETWORK_PER_BUILD", "true");
+        let by_hand = async || self.docker_run_with_service().await;
+        self.interleaved_with(
+            "job with a service whose port is looked at",
+            1.0,
+            &job,
+            by_hand,
+        )
+        .await
     }
 
     /// 40 jobs, 8 at a time, three rounds.
@@ -402,6 +446,21 @@ impl Bench<'_> {
             ratio: None,
             aim: "≤ 1 s".to_owned(),
         })
+    }
+}
+
+/// Runs the Docker client, without its output.
+async fn docker(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("docker")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("docker {}: {status}", arguments.join(" ")).into()),
     }
 }
 
