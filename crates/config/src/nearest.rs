@@ -3,15 +3,24 @@
 /// Longer names are not looked at: nobody mistypes them, and the work grows with the square.
 const LONGEST: usize = 48;
 
+/// Keys that GitLab Runner once had, and what they are called now. Their old names look like others.
+const RENAMED: [(&str, &str); 2] = [
+    ("pre_clone_script", "pre_get_sources_script"),
+    ("post_clone_script", "post_get_sources_script"),
+];
+
 /// The candidate with the fewest edits from `name`, if those are few for its length. Case does not count.
 pub(crate) fn nearest<'a>(
     name: &str,
-    candidates: impl Iterator<Item = &'a str>,
+    mut candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }
     let name = name.to_ascii_lowercase();
+    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == name) {
+        return candidates.find(|candidate| candidate == new);
+    }
     let allowed = 1.max(name.chars().count() / 3);
     candidates
         .map(|candidate| (edits(&name, &candidate.to_ascii_lowercase()), candidate))
@@ -62,6 +71,21 @@ mod tests {
             nearest(name, ["state_dir", "on_stop", "log_driver"].into_iter()),
             expected
         );
+    }
+
+    #[rstest]
+    #[case("pre_clone_script", Some("pre_get_sources_script"))]
+    #[case("POST_CLONE_SCRIPT", None)]
+    fn a_key_that_was_renamed_leads_to_its_new_name(
+        #[case] name: &str,
+        #[case] expected: Option<&str>,
+    ) {
+        let known = [
+            "pre_build_script",
+            "post_build_script",
+            "pre_get_sources_script",
+        ];
+        assert_eq!(nearest(name, known.into_iter()), expected);
     }
 
     #[test]

@@ -197,6 +197,16 @@ impl Reader<'_> {
                 "the /ci at its end is no longer needed: left out".to_owned(),
             );
         }
+        if let Some(url) = &runner.clone_url
+            && !url.contains("://")
+        {
+            self.warn(
+                findings,
+                WarningKind::Value,
+                "clone_url",
+                "expected a URL with a scheme, such as https://: ignored".to_owned(),
+            );
+        }
         let scheme = runner
             .url
             .split_once("://")

@@ -246,6 +246,19 @@ fn a_url_that_ends_in_ci_works_and_is_named() {
 }
 
 #[test]
+fn a_clone_url_that_is_no_url_is_named() {
+    let text = RUNNER.replace("token =", "clone_url = \"internal:8443\"\ntoken =");
+    let loaded = loaded(&text);
+    assert_eq!(
+        said(&loaded),
+        [
+            "line 4: runners[0].clone_url (runner \"host1\"): expected a URL with a scheme, such as https://: ignored"
+        ]
+    );
+    assert_eq!(loaded.config.runners[0].skip, None);
+}
+
+#[test]
 fn a_placeholder_that_is_not_set_is_named() {
     let loaded = loaded(&RUNNER.replace("glrt-abcdefghijkl", "glrt-${PART}x"));
     assert_eq!(
