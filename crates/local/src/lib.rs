@@ -47,5 +47,5 @@ pub use report::{JobReport, Kept, Report};
 pub use schedule::{JobEnd, JobState, PipelineStatus, Schedule};
 pub use state::StateError;
 pub use stop::{SIGINT, Stop};
-pub use tree::{Tree, TreeError};
+pub use tree::{Submodules, Tree, TreeError};
 pub use variables_file::{USUAL_FILE, VariablesFileError, read_variables};

@@ -1,5 +1,6 @@
 //! The working copy as a tar stream, as it is: changed and untracked files too, ignored ones not,
-//! and a `.git` so that git works in the job. Outside of git: all files.
+//! and a `.git` so that git works in the job. Outside of git: all files. Of submodules what a job
+//! asks for ([`Submodules`]).
 //!
 //! Files come out as from a checkout with umask 0000 and belong to root: any user of any image
 //! may change them, and nothing else of the owner's machine shows. Only regular files, folders and
@@ -27,6 +28,7 @@ use crate::facts::{Checkout, FactsError, git_command};
 mod git_config;
 mod git_dir;
 mod stream;
+mod submodules;
 mod walk;
 
 #[cfg(test)]
@@ -34,6 +36,17 @@ mod tests;
 
 pub use git_dir::GitSnapshot;
 pub use stream::TreeArchive;
+use submodules::Submodule;
+pub use submodules::Submodules;
+
+/// What git is asked for the files of a working copy.
+const LIST: [&str; 5] = [
+    "ls-files",
+    "--cached",
+    "--others",
+    "--exclude-standard",
+    "-z",
+];
 
 /// Why the working copy cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +74,8 @@ pub struct Tree {
     root: Arc<Path>,
     files: Files,
     git: Option<Arc<GitSnapshot>>,
+    submodules: Arc<[Submodule]>,
+    wanted: Submodules,
     /// When it was listed, in seconds since 1970: the time of folders and of files of our own.
     listed_at: u64,
 }
@@ -87,17 +102,13 @@ impl Tree {
                 root,
                 files: Files::All,
                 git: None,
+                submodules: Arc::default(),
+                wanted: Submodules::None,
                 listed_at,
             });
         };
         let mut command = Command::from(git_command(&root));
-        command.args([
-            "ls-files",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            "-z",
-        ]);
+        command.args(LIST);
         let output = command
             .kill_on_drop(true)
             .output()
@@ -111,13 +122,35 @@ impl Tree {
             }));
         }
         let git = GitSnapshot::new(&root, dirs).await?;
+        let submodules = submodules::list(&root).await;
         let files = Files::Listed(Arc::from(output.stdout));
         Ok(Self {
             root,
             files,
             git: Some(Arc::new(git)),
+            submodules,
+            wanted: Submodules::None,
             listed_at,
         })
+    }
+
+    /// The same with these submodules.
+    #[must_use]
+    pub fn with_submodules(self, wanted: Submodules) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// Submodules that are wanted and not in the working copy, by their paths from its root.
+    pub fn missing_submodules(&self) -> impl Iterator<Item = &Path> {
+        let wanted = self.wanted_submodules();
+        wanted
+            .filter(|submodule| submodule.files.is_none())
+            .map(|submodule| submodule.path.as_path())
+    }
+
+    fn wanted_submodules(&self) -> impl Iterator<Item = &Submodule> {
+        let all = self.submodules.iter();
+        all.filter(|submodule| submodule.wanted_by <= self.wanted)
     }
 
     /// The same without `.git`.
@@ -133,7 +166,14 @@ impl Tree {
     pub fn write<W: Write>(&self, out: W) -> Result<W, TreeError> {
         let mut archive = Archive::new(out, self.listed_at);
         match &self.files {
-            Files::Listed(names) => self.listed(names, &mut archive)?,
+            Files::Listed(names) => {
+                let mut folders = RealFolders::default();
+                self.listed(Path::new(""), names, &mut folders, &mut archive)?;
+                for Submodule { path, files, .. } in self.wanted_submodules() {
+                    let names = files.as_deref().unwrap_or_default();
+                    self.listed(path, names, &mut folders, &mut archive)?;
+                }
+            }
             Files::All => {
                 walk::walk(&self.root, &|_, _| true, &mut |path, name| {
                     archive.add(path, name, Modes::Tree)
@@ -146,8 +186,14 @@ impl Tree {
         archive.finish()
     }
 
-    fn listed<W: Write>(&self, names: &[u8], archive: &mut Archive<W>) -> Result<(), TreeError> {
-        let mut folders = RealFolders::default();
+    /// Sends files below a folder of the working copy.
+    fn listed<W: Write>(
+        &self,
+        above: &Path,
+        names: &[u8],
+        folders: &mut RealFolders,
+        archive: &mut Archive<W>,
+    ) -> Result<(), TreeError> {
         let mut last: &[u8] = b"";
         for name in names.split(|byte| *byte == 0) {
             // An unmerged file is listed once per side. A name that ends in a slash is another
@@ -156,7 +202,7 @@ impl Tree {
                 continue;
             }
             last = name;
-            let name = Path::new(OsStr::from_bytes(name));
+            let name = &above.join(OsStr::from_bytes(name));
             // The parent may be a symbolic link by now: what is behind it is not in this tree.
             if folders.holds(&self.root, name) {
                 archive.add(&self.root.join(name), name, Modes::Tree)?;

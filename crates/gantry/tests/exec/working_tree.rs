@@ -95,3 +95,77 @@ none: {stage: two, script: ['ls -A > /tmp/files', test ! -s /tmp/files], variabl
     repository.exec(&[]).assert(0, &["Pipeline passed in"]);
     repository.assert_nothing_left();
 }
+
+#[test]
+fn submodules_are_there_for_jobs_that_ask_for_them_and_absent_ones_are_told() {
+    let Some(engine) = engine() else { return };
+    let file = "
+default: {image: 'gantry.test/busybox:1'}
+none: {script: ['test ! -e deps/lib/name', echo empty]}
+normal:
+  variables: {GIT_SUBMODULE_STRATEGY: normal}
+  script: [cat deps/lib/name deps/lib/new, 'test ! -e deps/absent/name', 'echo more >> deps/lib/name']
+";
+    let libraries = ["lib", "absent"].map(|name| {
+        let library = Repository::new("", None);
+        library.write("name", &format!("of {name}\n"));
+        library.commit();
+        library
+    });
+    let repository = Repository::new(file, Some(&engine));
+    for (library, path) in libraries.iter().zip(["deps/lib", "deps/absent"]) {
+        let url = library.root().display().to_string();
+        let allowed = ["-c", "protocol.file.allow=always"];
+        let add = ["submodule", "--quiet", "add", url.as_str(), path];
+        repository.git(&[&allowed[..], &add].concat());
+    }
+    repository.commit();
+    repository.git(&["submodule", "--quiet", "deinit", "--force", "deps/absent"]);
+    repository.write("deps/lib/new", "untracked\n");
+    let before = repository.listing();
+    let done = repository.exec(&[]);
+    let hint = "normal | WARNING: Submodule deps/absent is not in the working copy, so its folder is empty: \
+                `git submodule update --init --recursive` gets it\n";
+    done.assert(
+        0,
+        &[
+            "none   | empty\n",
+            "normal | of lib\nnormal | untracked\n",
+            hint,
+        ],
+    );
+    assert!(!done.stdout.contains("none   | WARNING"), "{}", done.stdout);
+    assert_eq!(before, repository.listing());
+    repository.assert_nothing_left();
+}
+
+#[test]
+fn settings_of_git_for_a_server_do_not_touch_the_tree() {
+    let Some(engine) = engine() else { return };
+    let file = "
+job:
+  image: gantry.test/busybox:1
+  variables:
+    GIT_STRATEGY: clone
+    GIT_DEPTH: 1
+    GIT_CHECKOUT: 'false'
+    GIT_CLEAN_FLAGS: none
+    GIT_FETCH_EXTRA_FLAGS: --tags
+    GIT_LFS_SKIP_SMUDGE: '1'
+    GIT_CLONE_PATH: $CI_BUILDS_DIR/elsewhere
+  script: [pwd, cat committed changed]
+";
+    let repository = Repository::new(file, Some(&engine));
+    repository.write("committed", "committed\n");
+    repository.write("changed", "before\n");
+    repository.commit();
+    repository.write("changed", "changed\n");
+    repository.exec(&[]).assert(
+        0,
+        &[
+            "job | /builds/elsewhere\njob | ",
+            "job | committed\njob | changed\n",
+        ],
+    );
+    repository.assert_nothing_left();
+}

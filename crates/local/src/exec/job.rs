@@ -9,12 +9,12 @@ use gantry_executor::{
 use gantry_job::Cause;
 use gantry_journal::{JobFolder, JournalError};
 use gantry_plan::LogPlan;
-use gantry_trace::{Clock, JobTrace, Phrase, TraceError, TraceOptions};
+use gantry_trace::{Clock, JobTrace, Level, Phrase, TraceError, TraceOptions};
 use tokio::{sync::watch, task::JoinError, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{PlannedJob, Shared, follow::follow};
-use crate::{JobEnd, artifacts::JobStore, output::JobLines, sending::Sending};
+use crate::{JobEnd, Submodules, artifacts::JobStore, output::JobLines, sending::Sending};
 
 /// A job about to run.
 pub(super) struct JobRun {
@@ -117,7 +117,9 @@ async fn open(
         progress: Progress::of([accepted]),
         access: shared.access.clone(),
         environment: shared.environment.clone(),
-        working_tree: planned.with_tree.then(|| working_tree(shared, &trace)),
+        working_tree: planned
+            .with_tree
+            .then(|| working_tree(shared, planned.submodules, &trace)),
         artifacts: Some(Arc::new(artifacts)),
         observer: JobObserver::default(),
         terminal: None,
@@ -127,9 +129,19 @@ async fn open(
     Ok(Made { job, folder })
 }
 
-fn working_tree(shared: &Shared, trace: &JobTrace) -> WorkingTree {
+fn working_tree(shared: &Shared, submodules: Submodules, trace: &JobTrace) -> WorkingTree {
     let (tree, trace) = (shared.tree.clone(), trace.clone());
-    Arc::new(move || Box::pin(Sending::new(tree.archive(), trace.clone())))
+    let tree = tree.with_submodules(submodules);
+    Arc::new(move || {
+        for path in tree.missing_submodules() {
+            let text = format!(
+                "Submodule {} is not in the working copy, so its folder is empty: `git submodule update --init --recursive` gets it",
+                path.display()
+            );
+            trace.line(Level::Warning, &text);
+        }
+        Box::pin(Sending::new(tree.archive(), trace.clone()))
+    })
 }
 
 impl Ended {

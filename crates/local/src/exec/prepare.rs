@@ -12,7 +12,7 @@ use gantry_pipeline::{
 use gantry_plan::{ArtifactsAt, HostFacts, Inputs, LogPlan, Numbers, Plan, PullPolicy, Sources};
 
 use super::{JobProblem, RunOptions};
-use crate::{artifacts::Given, caches::CACHE_PATH};
+use crate::{Submodules, artifacts::Given, caches::CACHE_PATH};
 
 /// A log of a local job is cut off here: the disk is the person's own, and no bound would be none.
 const OUTPUT_LIMIT: u64 = 1 << 30;
@@ -30,6 +30,8 @@ pub(crate) struct PlannedJob {
     pub(super) log: LogPlan,
     /// It works on the working tree; else on an empty folder.
     pub(super) with_tree: bool,
+    /// What of submodules is part of that tree.
+    pub(super) submodules: Submodules,
 }
 
 /// What the jobs of a run are planned by.
@@ -162,6 +164,7 @@ impl Preparation {
             plan: Arc::new(plan),
             log,
             with_tree,
+            submodules: wanted_submodules(&payload),
         })
     }
 
@@ -248,12 +251,23 @@ fn choose_images(payload: &mut JobPayload, options: &RunOptions) -> Result<(), S
 /// Whether the job's folder holds the project: with `GIT_STRATEGY` `none` or `empty` a new folder
 /// holds nothing on a server either.
 fn wants_sources(payload: &JobPayload) -> bool {
-    let strategy = payload
-        .variables
-        .iter()
-        .rev()
-        .find(|variable| variable.key == "GIT_STRATEGY");
-    strategy.is_none_or(|strategy| !["none", "empty"].contains(&strategy.value.as_str()))
+    !["none", "empty"].contains(&value(payload, "GIT_STRATEGY"))
+}
+
+/// The plan has refused other strategies.
+fn wanted_submodules(payload: &JobPayload) -> Submodules {
+    match value(payload, "GIT_SUBMODULE_STRATEGY") {
+        "normal" => Submodules::Direct,
+        "recursive" => Submodules::Nested,
+        _ => Submodules::None,
+    }
+}
+
+/// The last value of a variable; empty if there is none.
+fn value<'a>(payload: &'a JobPayload, key: &str) -> &'a str {
+    let mut variables = payload.variables.iter().rev();
+    let found = variables.find(|variable| variable.key == key);
+    found.map_or("", |variable| &variable.value)
 }
 
 #[cfg(test)]

@@ -320,6 +320,107 @@ async fn submodules_and_repositories_inside_are_empty_or_absent() {
     );
 }
 
+/// A working copy with a submodule that has one itself, and one that is not here.
+async fn with_submodules(folder: &Folder) -> Tree {
+    let allowed = ["-c", "protocol.file.allow=always"];
+    let add = |to: &Folder, of: &Folder, at: &str| {
+        let url = of.path().to_str().unwrap();
+        to.git(&[&allowed[..], &["submodule", "--quiet", "add", url, at]].concat());
+    };
+    let (inner, outer) = (Folder::repository("inner"), Folder::repository("outer"));
+    inner.write("i", "1");
+    inner.commit("inner");
+    outer.write("o", "1");
+    outer.write(".gitignore", "ignored");
+    add(&outer, &inner, "deep/inner");
+    outer.commit("outer");
+    add(folder, &outer, "libs/outer");
+    add(folder, &inner, "libs/absent");
+    folder.write("libs/file", "of the project");
+    folder.commit("one");
+    folder.git(
+        &[
+            &allowed[..],
+            &["submodule", "--quiet", "update", "--init", "--recursive"],
+        ]
+        .concat(),
+    );
+    folder.git(&["submodule", "--quiet", "deinit", "--force", "libs/absent"]);
+    folder.write("libs/outer/o", "changed");
+    folder.write("libs/outer/new", "untracked");
+    folder.write("libs/outer/ignored", "x");
+    tree(folder.path()).await
+}
+
+#[tokio::test]
+async fn submodules_are_sent_as_they_are_to_jobs_that_ask_for_them() {
+    let folder = Folder::repository("shop");
+    let tree = with_submodules(&folder).await;
+    let none = [
+        ".gitmodules",
+        "libs",
+        "libs/absent",
+        "libs/file",
+        "libs/outer",
+    ];
+    let direct = [
+        "libs/outer/.gitignore",
+        "libs/outer/.gitmodules",
+        "libs/outer/deep",
+        "libs/outer/deep/inner",
+        "libs/outer/new",
+        "libs/outer/o",
+    ];
+    let nested = ["libs/outer/deep/inner/i"];
+    for (wanted, expected) in [
+        (Submodules::None, [&none[..]].concat()),
+        (Submodules::Direct, [&none[..], &direct].concat()),
+        (Submodules::Nested, [&none[..], &direct, &nested].concat()),
+    ] {
+        let tree = tree.clone().with_submodules(wanted);
+        let archive = tree.write(Vec::new()).unwrap();
+        let found = entries(&archive);
+        let mut expected = expected;
+        expected.sort_unstable();
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected, "{wanted:?}");
+        let absent: Vec<_> = tree.missing_submodules().collect();
+        if wanted == Submodules::None {
+            assert!(absent.is_empty());
+        } else {
+            assert_eq!(absent, [Path::new("libs/absent")]);
+            assert_eq!(found["libs/outer/o"], "666 changed");
+        }
+        // Git sees the project as it is, but for what it cannot see of submodules here.
+        let job = unpack(&archive);
+        assert_eq!(job.git(&["status", "--porcelain"]), "", "{wanted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_submodule_that_git_cannot_read_or_that_a_link_leads_to_is_not_there() {
+    let folder = Folder::repository("shop");
+    with_submodules(&folder).await;
+    let outside = Folder::repository("outside");
+    outside.write("secret", "x");
+    outside.commit("secret");
+    symlink(outside.path(), folder.path().join("libs/linked")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("libs/absent")).unwrap();
+    symlink(outside.path(), folder.path().join("libs/absent")).unwrap();
+    folder.write("libs/outer/.git", "gitdir: /nowhere/at/all\n");
+    let tree = tree(folder.path())
+        .await
+        .with_submodules(Submodules::Nested);
+    let absent: Vec<_> = tree.missing_submodules().collect();
+    assert_eq!(absent, [Path::new("libs/absent"), Path::new("libs/outer")]);
+    let found = names(&tree.write(Vec::new()).unwrap());
+    assert!(
+        !found
+            .iter()
+            .any(|name| name.contains("secret") || name.starts_with("libs/outer/")),
+        "{found:?}"
+    );
+}
+
 #[tokio::test]
 async fn an_unmerged_file_is_sent_once() {
     let folder = Folder::repository("shop");

@@ -116,14 +116,29 @@ fn a_job_works_on_the_tree_without_a_helper_and_keeps_no_volume() {
         plan,
         log,
         with_tree,
+        submodules,
     } = &planned[0];
     assert!(*with_tree);
+    assert_eq!(*submodules, Submodules::None);
     assert!(plan.helper.is_none());
     assert!(plan.volumes.iter().all(|volume| volume.temporary));
     assert!(plan.network.is_none());
     assert_eq!(plan.directories.project, "/builds/local/shop");
     assert!(!log.timestamps);
     assert!(!plan.script.trace_sections);
+}
+
+#[rstest]
+#[case("none", Submodules::None)]
+#[case("normal", Submodules::Direct)]
+#[case("recursive", Submodules::Nested)]
+fn submodules_are_part_of_the_tree_as_the_job_says(
+    #[case] strategy: &str,
+    #[case] expected: Submodules,
+) {
+    let file =
+        format!("a: {{image: i, script: x, variables: {{GIT_SUBMODULE_STRATEGY: {strategy}}}}}");
+    assert_eq!(plans(&file, &options())[0].submodules, expected);
 }
 
 #[rstest]
