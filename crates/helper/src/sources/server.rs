@@ -53,7 +53,7 @@ fn advice(said: &str) -> Option<String> {
     let server = line
         .split(['\'', '"', ' '])
         .find(|word| word.starts_with("https://"))
-        .and_then(|url| url.splitn(4, '/').nth(2))
+        .and_then(|url| url.split('/').nth(2))
         // No user has a part in it.
         .and_then(|authority| authority.rsplit('@').next())
         .unwrap_or("the server");
