@@ -1,26 +1,17 @@
 //! Scripts of runner and job around the fetch of sources: where they run, what they see, and what becomes of a job when one fails
 //! (job-lifecycle §4.3 steps 4 and 18, §4.7).
 
-use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
+use gantry_testkit::{GitHttp, Repository, ServerJobState};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{BUSYBOX, Config, Host, JobLog, job};
+use crate::harness::{BUSYBOX, Config, Host, job};
 
 fn widget(git: &GitHttp) -> Repository {
     git.repository("acme/tools/widget")
         .file("README", "of widget\n")
         .commit("one")
         .build()
-}
-
-async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
-    let id = host.gitlab.enqueue(work);
-    let runner = host.start();
-    let job = host.end_of(id).await;
-    host.finish(runner).await;
-    let log = JobLog::of(&job);
-    (job, log)
 }
 
 /// Whose script fails.
@@ -78,7 +69,7 @@ async fn a_script_that_fails_fails_the_attempt_and_all_run_again_at_the_next(
             {"name": "pre_get_sources_script", "script": [line("job before", Fails::JobBefore)]},
             {"name": "post_get_sources_script", "script": [after, "echo never after a failure >/dev/null"]},
         ]));
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     let mut order: Vec<&str> = until.to_vec();
     if fails == Fails::JobAfterOnce {
         order.extend([
@@ -140,7 +131,7 @@ async fn they_run_in_the_helper_with_the_variables_of_the_job() {
         ]},
         {"name": "post_get_sources_script", "script": ["cat README", ""]},
     ]));
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     let sees = |place: &str, exported: &str| {
         let line = format!(
@@ -192,7 +183,7 @@ async fn what_the_first_one_exports_and_configures_reaches_git() {
                 "/hooks",
                 json!([{"name": "pre_get_sources_script", "script": [hook]}]),
             );
-        let (done, log) = run(&host, &work).await;
+        let (done, log) = host.run(&work).await;
         assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
         log.assert_prints("of elsewhere");
     }
@@ -207,7 +198,7 @@ async fn a_script_that_exits_with_success_ends_the_stage_and_the_job_goes_on() {
     };
     let git = host.git().await;
     let work = job(["ls -A | wc -l"]).git(&widget(&git), "main");
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_says("pre_get_sources_script ended the stage before the sources were fetched");
     log.assert_prints("0");

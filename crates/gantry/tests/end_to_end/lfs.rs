@@ -194,7 +194,7 @@ async fn files_may_be_left_out(#[case] says: Says) {
             work = work.set("/hooks", hooks);
         }
     }
-    let (done, log) = run(&host, &work).await;
+    let (done, log) = host.run(&work).await;
     assert_eq!(done.state, ServerJobState::Success, "{}", log.text());
     log.assert_prints("of the project");
     log.assert_prints("version https://git-lfs.github.com/spec/v1");

@@ -138,6 +138,9 @@ async fn project_and_submodules_come_from_clone_url_however_they_are_named(
     host.assert_nothing_left().await;
 }
 
+/// Strategy of submodules, other variables, and lines that the job prints.
+type Step<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 /// What of submodules a job asks for differs from job to job; their folder is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_that_ask_for_other_submodules_follow_each_other_in_one_folder() {
@@ -185,7 +188,7 @@ async fn jobs_that_ask_for_other_submodules_follow_each_other_in_one_folder() {
     let (of_a, of_b) = ("deps/a: of a, later,", "deps/b: of b, later,");
     let (inner_a, inner_b) = ("deps/a/inner: of inner,", "deps/b/inner: of inner,");
     let none = "none";
-    let steps: [(&str, &[(&str, &str)], &[&str]); 7] = [
+    let steps: [Step; 7] = [
         (
             none,
             &[],
