@@ -7,7 +7,7 @@ use gantry_agent::{CleanupRequest, ClearWorktreeRequest, GitStrategy, JobCleanup
 use crate::{
     files, git_config,
     git_config::Global,
-    hygiene,
+    hygiene, sources,
     stage::{Stage, StageError, text},
 };
 
@@ -101,11 +101,7 @@ pub(crate) fn clear_worktree(
 ) -> Result<(), StageError> {
     stage.notice("Deleting tracked and untracked files...");
     let dir: &Path = &request.project_dir;
-    for entry in files::entries(dir)? {
-        if entry.file_name() != ".git" {
-            files::remove(&entry.path())?;
-        }
-    }
+    sources::clear(dir)?;
     if files::is_real_dir(&dir.join(".git")) {
         files::remove(&dir.join(".git/index"))?;
     }

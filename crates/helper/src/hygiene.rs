@@ -4,13 +4,21 @@
 //! git is run. More than the peer removes: all locks and not only the usual ones, `commondir` and `config.worktree` (which name
 //! configuration elsewhere), attributes and grafts, and a `.git` that is a link or a file.
 
+mod format;
+mod index;
+mod refs;
+
 use std::{
     fs, io,
     path::{Component, Path, PathBuf},
 };
 
-use gantry_agent::ObjectFormat;
+use gantry_agent::SourcesRequest;
 
+pub(crate) use self::{
+    format::{check_head, has_objects},
+    index::Index,
+};
 use crate::{files, git_config};
 
 /// Runs on checkout; removed even when the configuration is to be kept.
@@ -22,20 +30,39 @@ const LOCKED_TREES: [&str; 2] = ["refs", "logs"];
 /// Where git keeps the repositories of submodules.
 const MODULES: &str = "modules";
 /// Everything that could make git run or read something planted.
-const PLANTED: [&str; 7] = [
+const PLANTED: [&str; 10] = [
     "config",
     "config.worktree",
     "hooks",
     "commondir",
     "gitdir",
     "info/attributes",
+    "info/exclude",
     "info/grafts",
+    "info/sparse-checkout",
+    refs::REPLACEMENTS,
+];
+/// What git keeps of work that a job began and did not end: a script of the next job could not begin the like.
+const UNFINISHED: [&str; 12] = [
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "BISECT_LOG",
+    "BISECT_START",
+    "BISECT_TERMS",
+    "refs/bisect",
 ];
 
 /// Cleans a project directory and what belongs to it, repositories of submodules included. With `clean_git_config` off only locks
 /// go.
 pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) -> io::Result<()> {
     let git = project_dir.join(".git");
+    files::remove(&aside(tmp_dir))?;
     if clean_git_config {
         files::remove(&git_config::template_path(tmp_dir))?;
         if !files::is_real_dir(&git) {
@@ -51,7 +78,7 @@ pub(crate) fn clean(project_dir: &Path, tmp_dir: &Path, clean_git_config: bool) 
 
 fn clean_git_dir(git: &Path, clean_git_config: bool) -> io::Result<()> {
     if clean_git_config {
-        for name in PLANTED {
+        for name in PLANTED.iter().chain(&UNFINISHED) {
             remove_below(git, name)?;
         }
     }
@@ -64,6 +91,29 @@ fn clean_git_dir(git: &Path, clean_git_config: bool) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a repository lies while it is tried whether sources can be had without it.
+pub(crate) fn aside(tmp_dir: &Path) -> PathBuf {
+    tmp_dir.join("git-aside")
+}
+
+/// Makes way in a kept repository for what a job asks of it: for the references it fetches, and for every file of the tree. Says
+/// what became of the project's own index.
+pub(crate) fn repair(request: &SourcesRequest) -> io::Result<Index> {
+    let git = request.project_dir.join(".git");
+    if !files::is_real_dir(&git) {
+        return Ok(Index::Fine);
+    }
+    refs::make_way(&git, &request.refspecs, request.clean_git_config)?;
+    if !request.clean_git_config {
+        // A sparse checkout may be part of what is to be kept.
+        return Ok(Index::Fine);
+    }
+    for git in submodule_git_dirs(&request.project_dir)? {
+        index::repair(&git, request.object_format)?;
+    }
+    index::repair(&git, request.object_format)
 }
 
 /// The repositories that git keeps for submodules, nested ones included: below `.git/modules`, at any depth, since names of
@@ -85,6 +135,17 @@ pub(crate) fn has_submodule_git_dirs(project_dir: &Path) -> bool {
 pub(crate) fn detach(project_dir: &Path, path: &str) -> io::Result<()> {
     match real_below(project_dir, path) {
         Some(dir) if dir != project_dir => files::remove(&dir.join(".git")),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files of a submodule.
+pub(crate) fn empty(project_dir: &Path, path: &str) -> io::Result<()> {
+    match real_below(project_dir, path) {
+        Some(dir) if dir != project_dir => {
+            files::remove(&dir)?;
+            files::real_dir(&dir)
+        }
         _ => Ok(()),
     }
 }
@@ -162,34 +223,6 @@ fn leads_into(file: &Path, modules: &Path) -> bool {
         }
     }
     resolved.starts_with(modules) && resolved != modules && files::is_real_dir(&resolved)
-}
-
-/// Makes a repository fit to be initialised again. One whose hash is not the wanted one goes: fetching into it can never work; a
-/// detached `HEAD` tells. A `HEAD` that says nothing (cut short by a crash) goes, and `git init` writes another.
-pub(crate) fn check_head(project_dir: &Path, wanted: ObjectFormat) -> io::Result<()> {
-    let git = project_dir.join(".git");
-    let head = git.join("HEAD");
-    let Ok(found) = fs::symlink_metadata(&head) else {
-        return Ok(());
-    };
-    let content = if found.is_file() && found.len() < 1024 {
-        fs::read(&head).map_err(|error| files::at("cannot read", &head, &error))?
-    } else {
-        Vec::new()
-    };
-    let content = content.trim_ascii_end();
-    let expected = match wanted {
-        ObjectFormat::Sha1 => 40,
-        ObjectFormat::Sha256 => 64,
-    };
-    let hash = content.iter().all(u8::is_ascii_hexdigit);
-    if hash && content.len() == expected || content.starts_with(b"ref: refs/") {
-        Ok(())
-    } else if hash && matches!(content.len(), 40 | 64) {
-        files::remove(&git)
-    } else {
-        files::remove(&head)
-    }
 }
 
 /// Removes `name` below `dir`, unless a directory on the way is a link: then that goes.
@@ -422,36 +455,5 @@ mod tests {
         assert!(files::exists(&place.path("p/a/.git")));
         distrust_submodule(&place.path("p"), "../p").unwrap();
         assert!(files::exists(&place.path("p/.git")));
-    }
-
-    #[test]
-    fn a_repository_of_another_hash_goes_and_a_head_without_sense_goes() {
-        let place = Place::new();
-        let (git, head) = (place.path("p/.git"), place.path("p/.git/HEAD"));
-        check_head(&place.path("p"), ObjectFormat::Sha1).unwrap();
-        for (content, wanted, git_stays, head_stays) in [
-            (
-                "ref: refs/heads/none\n".to_owned(),
-                ObjectFormat::Sha256,
-                true,
-                true,
-            ),
-            ("a".repeat(40) + "\n", ObjectFormat::Sha1, true, true),
-            ("a".repeat(64) + "\n", ObjectFormat::Sha256, true, true),
-            ("a".repeat(40) + "\n", ObjectFormat::Sha256, false, false),
-            ("a".repeat(64) + "\n", ObjectFormat::Sha1, false, false),
-            (String::new(), ObjectFormat::Sha1, true, false),
-            ("a".repeat(39), ObjectFormat::Sha1, true, false),
-            ("x".repeat(2000), ObjectFormat::Sha1, true, false),
-        ] {
-            fs::create_dir_all(&git).unwrap();
-            fs::write(&head, &content).unwrap();
-            check_head(&place.path("p"), wanted).unwrap();
-            assert_eq!(
-                (files::exists(&git), files::exists(&head)),
-                (git_stays, head_stays),
-                "{content} {wanted:?}"
-            );
-        }
     }
 }

@@ -3,34 +3,26 @@
 //! The token reaches git only through the environment: a credential helper in the included configuration answers with
 //! `$CI_JOB_TOKEN`, which scripts of the build container have, too.
 
+mod kept;
 mod native_clone;
 mod remote;
 mod server;
+mod steps;
 mod submodules;
 
-use std::{ffi::OsString, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
-use gantry_agent::{FileVariable, GitStrategy, ObjectFormat, SourcesRequest};
+use gantry_agent::{FileVariable, GitStrategy, SourcesRequest};
 
-pub(crate) use self::remote::Remote;
+use self::steps::Steps;
+pub(crate) use self::{kept::clear, remote::Remote};
 use crate::{
     files,
-    git_config::{self, EXTERNAL_PATTERN, EXTERNAL_VARIABLE, Global},
+    git_config::{self, EXTERNAL_VARIABLE, Global},
     hygiene,
     script::{self, Flow},
-    stage::{Show, Stage, StageError, text},
+    stage::{Stage, StageError, text},
 };
-
-/// Looks for LFS in the attributes of a commit.
-const LFS_QUERY: [&str; 7] = [
-    "grep",
-    "--quiet",
-    "-e",
-    "filter=lfs",
-    "HEAD",
-    "--",
-    "*.gitattributes",
-];
 
 impl From<io::Error> for StageError {
     /// Errors of [`files`] name their file.
@@ -211,6 +203,7 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     if request.clean_git_config {
         hygiene::check_head(dir, request.object_format)?;
     }
+    let index = hygiene::repair(request)?;
     let clone = request.strategy == GitStrategy::Clone
         && request.native_clone
         && native_clone::is_possible(stage);
@@ -229,13 +222,23 @@ fn fetch(stage: &mut Stage, request: &SourcesRequest) -> Result<(), StageError> 
     if let Some(id) = &request.correlation_id {
         stage.notice(&format!("Gitaly correlation ID: {id}"));
     }
+    let steps = Steps {
+        request,
+        remote: &remote,
+        template: &template,
+        external: &external,
+        lfs,
+    };
     if clone {
         native_clone::run(stage, request, &remote, &template, &external)?;
+        if request.checkout {
+            steps.checkout(stage)?;
+        }
     } else {
-        fetch_into(stage, request, &remote, &template, &external)?;
+        kept::obtain(stage, &steps, index)?;
     }
     if request.checkout {
-        checkout(stage, request, &remote, lfs)?;
+        steps.finish(stage)?;
     } else {
         stage.notice("Skipping Git checkout");
     }
@@ -262,143 +265,4 @@ fn safe_directories(request: &SourcesRequest) -> Vec<String> {
         (true, None) => vec![text(&request.project_dir)],
         (true, Some(_)) => vec![text(&request.project_dir), "*".into()],
     }
-}
-
-/// `git init` and `git fetch` (job-lifecycle §4.3 steps 13 to 15).
-fn fetch_into(
-    stage: &Stage,
-    request: &SourcesRequest,
-    remote: &Remote,
-    template: &Path,
-    external: &Path,
-) -> Result<(), StageError> {
-    let dir = request.project_dir.as_path();
-    match request.depth {
-        0 => stage.notice("Fetching changes..."),
-        depth => stage.notice(&format!(
-            "Fetching changes with git depth set to {depth}..."
-        )),
-    }
-    // A configuration that stays is not replaced by the template's.
-    let kept_config = files::exists(&dir.join(".git/config"));
-    let mut init: Vec<OsString> = vec![
-        "init".into(),
-        dir.into(),
-        "--template".into(),
-        template.into(),
-    ];
-    if request.object_format == ObjectFormat::Sha256 {
-        init.extend(["--object-format", "sha256"].map(OsString::from));
-    }
-    stage.git(None, init, "init")?;
-    if kept_config {
-        adopt_config(stage, dir, remote, external)?;
-    } else {
-        stage.notice("Created fresh repository.");
-    }
-    server::run(
-        stage,
-        Some(dir),
-        fetch_arguments(request, remote, dir),
-        "fetch",
-    )
-}
-
-/// Points a `.git/config` that was kept at the remote and the included file.
-fn adopt_config(
-    stage: &Stage,
-    dir: &Path,
-    remote: &Remote,
-    external: &Path,
-) -> Result<(), StageError> {
-    let add = ["remote", "add", "origin", &remote.url];
-    if stage.git_status(Some(dir), add, Show::Nothing)? == 0 {
-        stage.notice("Created fresh repository.");
-    } else {
-        stage.git(
-            Some(dir),
-            ["remote", "set-url", "origin", &remote.url],
-            "remote set-url",
-        )?;
-    }
-    let external = text(external);
-    let include = [
-        "config",
-        "--file",
-        ".git/config",
-        "--replace-all",
-        "include.path",
-        &external,
-        EXTERNAL_PATTERN,
-    ];
-    stage.git(Some(dir), include, "config")
-}
-
-fn fetch_arguments(request: &SourcesRequest, remote: &Remote, dir: &Path) -> Vec<String> {
-    let mut arguments = user_agent(request);
-    arguments.extend(proactive(request, remote));
-    arguments.extend(["fetch", "origin", "--no-recurse-submodules"].map(String::from));
-    arguments.extend(request.refspecs.iter().cloned());
-    if request.depth > 0 {
-        arguments.extend(["--depth".into(), request.depth.to_string()]);
-    } else if files::exists(&dir.join(".git/shallow")) {
-        arguments.push("--unshallow".into());
-    }
-    arguments.extend(request.fetch_flags.iter().cloned());
-    arguments
-}
-
-fn user_agent(request: &SourcesRequest) -> Vec<String> {
-    if request.user_agent.is_empty() {
-        return Vec::new();
-    }
-    let setting = format!("http.userAgent={}", request.user_agent);
-    vec!["-c".into(), setting]
-}
-
-fn proactive(request: &SourcesRequest, remote: &Remote) -> Vec<String> {
-    match &remote.http_host {
-        Some(host) if request.proactive_auth => {
-            vec!["-c".into(), format!("http.{host}.proactiveAuth=basic")]
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn checkout(
-    stage: &Stage,
-    request: &SourcesRequest,
-    remote: &Remote,
-    lfs: bool,
-) -> Result<(), StageError> {
-    let dir = Some(request.project_dir.as_path());
-    let sha = &request.sha;
-    let short: String = sha.chars().take(8).collect();
-    stage.notice(&format!(
-        "Checking out {short} as detached HEAD (ref is {})...",
-        request.git_ref
-    ));
-    let mut arguments = vec!["-c".to_owned(), "submodule.recurse=false".into()];
-    arguments.extend(proactive(request, remote));
-    arguments.extend(["checkout", "-f", "-q", sha].map(String::from));
-    let before = submodules::places(stage, &request.project_dir)?;
-    stage.git(dir, arguments, "checkout")?;
-    submodules::detach_former(stage, &request.project_dir, &before)?;
-
-    if let Some(flags) = &request.clean_flags {
-        let arguments = [String::from("clean")]
-            .into_iter()
-            .chain(flags.iter().cloned());
-        stage.git(dir, arguments, "clean")?;
-    }
-    if lfs && uses_lfs(stage, &request.project_dir)? {
-        server::run(stage, dir, ["lfs", "pull"], "lfs pull")?;
-        stage.print("\n");
-    }
-    Ok(())
-}
-
-/// Whether any attributes of the commit name LFS. `git lfs pull` looks at every file, and takes a while to find none.
-fn uses_lfs(stage: &Stage, dir: &Path) -> Result<bool, StageError> {
-    Ok(stage.git_status(Some(dir), LFS_QUERY, Show::Nothing)? == 0)
 }

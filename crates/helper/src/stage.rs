@@ -32,6 +32,8 @@ const HEARD: usize = 16 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What a shell answers when a program is not there.
 const NOT_FOUND: i32 = 127;
+/// Git's status where it does not know a flag.
+const USAGE: i32 = 129;
 /// Linux refuses longer strings in an environment (128 KiB with `KEY=` and the final zero).
 const LONGEST_VARIABLE: usize = 128 * 1024;
 
@@ -66,6 +68,23 @@ impl StageError {
             exit_code: status,
             text: format!("{what} exited with status {status}"),
             explained: true,
+        }
+    }
+
+    /// Whether git failed at its work: it was there, was not canceled and knew its flags.
+    pub(crate) fn is_of_git(&self) -> bool {
+        self.explained && ![CANCELED, USAGE].contains(&self.exit_code)
+    }
+
+    /// Names the variable with the flags that git does not know.
+    pub(crate) fn about_flags(self, variable: &str) -> Self {
+        if self.exit_code != USAGE || !self.explained {
+            return self;
+        }
+        Self {
+            text: format!("git does not know what {variable} says; its own words are above"),
+            explained: false,
+            ..self
         }
     }
 
@@ -306,7 +325,7 @@ impl Stage {
         found >= (major, minor)
     }
 
-    /// Runs `git` and gives what it prints; what it complains of is shown.
+    /// Runs `git` and gives its status and what it prints.
     ///
     /// # Errors
     /// If there is none, if it fails, or if the stage is canceled.
@@ -314,6 +333,7 @@ impl Stage {
         &self,
         dir: &Path,
         args: impl IntoIterator<Item = A>,
+        complaints: Show,
     ) -> Result<(i32, Vec<u8>), StageError> {
         let cannot = |error: io::Error| StageError::own(format!("cannot run git: {error}"));
         let (mut reader, writer) = io::pipe().map_err(cannot)?;
@@ -325,8 +345,10 @@ impl Stage {
             .map_err(cannot)?;
         let mut command = self.git_command()?;
         command.args(args).current_dir(dir);
-        let stderr = self.stderr.try_clone().map_err(cannot)?;
-        command.stdout(writer).stderr(stderr);
+        command.stdout(writer).stderr(match complaints {
+            Show::All => self.stderr.try_clone().map_err(cannot)?.into(),
+            Show::Nothing => Stdio::null(),
+        });
         let result = self.run_connected(&mut command, Stdio::null());
         // It holds the write end.
         drop(command);

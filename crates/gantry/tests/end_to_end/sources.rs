@@ -1,5 +1,11 @@
 //! Sources by git, and what of them and of file variables stays behind (job-lifecycle §4, §2.5).
 
+mod damage;
+mod flags;
+mod helper;
+mod history;
+mod strategies;
+
 use gantry_testkit::{GitHttp, JobBuilder, JobRecord, Repository, ServerJobState};
 use rstest::rstest;
 use serde_json::json;
@@ -40,6 +46,60 @@ async fn run(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     assert_eq!(runner.exit_code().await, 0);
     let log = JobLog::of(&job);
     (job, log)
+}
+
+/// Runs jobs one after the other, and then drains the runner.
+async fn run_in_turn(
+    host: &Host,
+    jobs: impl IntoIterator<Item = JobBuilder>,
+) -> Vec<(JobRecord, JobLog)> {
+    let runner = host.start();
+    let mut done = Vec::new();
+    for work in jobs {
+        done.push(next(host, &work).await);
+    }
+    host.finish(runner).await;
+    done
+}
+
+/// One job of a runner that goes on. The next one has its number, and so its volume, only when it is removed.
+async fn next(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
+    let id = host.gitlab.enqueue(work);
+    let job = host.end_of(id).await;
+    until("the job to be removed", async || {
+        host.job_folders().is_empty().then_some(())
+    })
+    .await;
+    let log = JobLog::of(&job);
+    (job, log)
+}
+
+/// What get_sources prints.
+fn told(log: &JobLog) -> Vec<&str> {
+    let lines = log.stdout.iter().map(String::as_str);
+    lines
+        .skip_while(|line| !line.starts_with("Running on "))
+        .skip(1)
+        .take_while(|line| !line.starts_with("$ "))
+        // Another one for each job.
+        .filter(|line| !line.starts_with("Gitaly correlation ID: "))
+        .collect()
+}
+
+/// Runs git where the server has a repository.
+fn on_server(repository: &Repository, arguments: &[&str]) -> String {
+    let output = std::process::Command::new("git")
+        .args(["-c", "safe.directory=*"])
+        .args(arguments)
+        .current_dir(repository.folder())
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .output()
+        .expect("git");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim()
+        .to_owned()
 }
 
 /// Everything in the volumes that the host's jobs left: names, and content that may be read.
@@ -242,43 +302,6 @@ async fn sources_that_cannot_be_fetched_fail_the_job_before_any_script() {
     host.assert_no_secret("the job's log", &job.log());
 }
 
-#[rstest]
-#[case::no_git(
-    BUSYBOX,
-    "there is no git in the helper image: it needs git and a shell; name another one with helper_image"
-)]
-#[case::entrypoint_that_does_not_run_its_command(
-    "gantry.test/entrypoint-swallows:1",
-    "the entrypoint of the helper image \"gantry.test/entrypoint-swallows:1\" must run the command that it is given"
-)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_helper_image_that_cannot_serve_is_told(#[case] image: &str, #[case] message: &str) {
-    let config = Config::new().docker(&format!("helper_image = \"{image}\""));
-    let Some(host) = Host::new(&config).await else {
-        return;
-    };
-    let git = host.git().await;
-    let (job, log) = run(&host, &on_main(&git, ["echo never"])).await;
-    host.assert_nothing_left().await;
-    assert_eq!(job.state, ServerJobState::Failed);
-    log.assert_says(message);
-    assert!(!log.prints("never"), "{}", log.text());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_helper_image_that_a_configuration_names_is_used() {
-    let config = Config::new().docker("helper_image = \"gantry.test/foreign-helper:1\"");
-    let Some(host) = Host::new(&config).await else {
-        return;
-    };
-    let git = host.git().await;
-    let (job, log) = run(&host, &on_main(&git, ["cat README"])).await;
-    host.assert_nothing_left().await;
-    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
-    log.assert_says("Using helper image:  gantry.test/foreign-helper:1  (overridden,");
-    log.assert_prints("three");
-}
-
 /// How a job with a file variable ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -454,74 +477,4 @@ async fn no_secret_is_ever_an_argument_of_a_process_or_an_environment_of_the_hel
     let text = processes.seen();
     assert!(text.contains("gantry-helper"), "nothing was seen:\n{text}");
     host.assert_no_secret("a process", &text);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_finds_its_sources_writable_whatever_its_user() {
-    let Some(host) = Host::new(&Config::new()).await else {
-        return;
-    };
-    let git = host.git().await;
-    let work = job(["whoami", "echo more >> README", "touch new", "cat README"])
-        .image("gantry.test/user:1")
-        .git(&repository(&git), "side");
-    let (job, log) = run(&host, &work).await;
-    host.assert_nothing_left().await;
-    assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
-    log.assert_prints("app");
-    log.assert_prints("more");
-}
-
-/// Kills the helper of the only job.
-async fn kill_helper(host: &Host) {
-    let names = host.containers("-predefined").await;
-    host.docker.run(&["kill", &names[0]]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_helper_that_is_killed_between_two_attempts_is_replaced() {
-    let Some(host) = Host::new(&Config::new()).await else {
-        return;
-    };
-    let git = host.git().await;
-    git.fail_next(1, 500);
-    let work = on_main(&git, ["cat README"]).variable("GET_SOURCES_ATTEMPTS", "2");
-    let id = host.gitlab.enqueue(&work);
-    let runner = host.start();
-    let tries = |job: &JobRecord| job.log().contains("Retrying...");
-    host.gitlab.wait_for(id, "trying again", tries).await;
-    kill_helper(&host).await;
-    let job = host.end_of(id).await;
-    host.finish(runner).await;
-    assert_eq!(job.state, ServerJobState::Success, "{}", job.log());
-    JobLog::of(&job).assert_prints("three");
-}
-
-/// A dead helper is no reason to leave a token behind.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_helper_that_is_killed_in_its_work_is_named_and_what_it_wrote_is_cleaned_up() {
-    let hook =
-        "pre_get_sources_script = \"git --version; echo begun >> /witness/hook; sleep 1000\"";
-    let Some(host) = Host::new(&Config::new().runner(hook)).await else {
-        return;
-    };
-    let git = host.git().await;
-    let content = "content of a file variable";
-    host.secret(content);
-    let work = on_main(&git, ["cat README"]).file("SETTINGS", content);
-    let id = host.gitlab.enqueue(&work);
-    let runner = host.start();
-    host.wait_witness("hook", 1).await;
-    // Its first words are in the log, so it is not begun anew.
-    let words = |job: &JobRecord| job.log().contains("git version");
-    host.gitlab.wait_for(id, "fetching", words).await;
-    kill_helper(&host).await;
-    let job = host.end_of(id).await;
-    let text = contents_of_kept_volumes(&host).await;
-    host.finish(runner).await;
-    assert_eq!(job.state, ServerJobState::Failed);
-    assert_eq!(job.failure_reason.as_deref(), Some("runner_system_failure"));
-    JobLog::of(&job).assert_says("the helper container was lost during get_sources");
-    assert!(text.contains("/v/"), "nothing was kept: {text}");
-    host.assert_no_secret("the kept volume", &text);
 }

@@ -6,7 +6,10 @@ use std::path::Path;
 
 use gantry_agent::SourcesRequest;
 
-use super::{Remote, proactive, server, user_agent};
+use super::{
+    Remote, server,
+    steps::{proactive, user_agent},
+};
 use crate::stage::{Stage, StageError, text};
 
 /// The first version of git that clones a revision.
@@ -40,6 +43,7 @@ pub(super) fn run(
     let mut arguments = vec!["-c".into(), format!("include.path={}", text(external))];
     arguments.extend(words(request, remote, template));
     server::run(stage, None, arguments, "clone")
+        .map_err(|error| error.about_flags("GIT_CLONE_EXTRA_FLAGS"))
 }
 
 fn words(request: &SourcesRequest, remote: &Remote, template: &Path) -> Vec<String> {

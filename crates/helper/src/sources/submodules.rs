@@ -5,6 +5,7 @@
 //! is written to the configuration files by this program, because git would start three processes for each of them.
 
 mod catch_up;
+mod damage;
 
 use std::{fs, io, path::Path};
 
@@ -13,7 +14,7 @@ use gantry_agent::{ObjectFormat, SourcesRequest, Submodules};
 use super::server;
 use crate::{
     files, git_config, hygiene,
-    stage::{Stage, StageError, text},
+    stage::{Show, Stage, StageError, text},
 };
 
 /// How many repositories are fetched at a time. The waiting is for the network and the server; more than this a server may take
@@ -24,8 +25,31 @@ const JOBS: &str = "--jobs=8";
 const LFS_PULL: &str =
     "if git grep --quiet -e filter=lfs HEAD -- '*.gitattributes'; then git lfs pull; fi";
 
-/// Updates the submodules of a project that is checked out.
+/// Updates the submodules of a project that is checked out. Where git fails with what is kept of them, and that is damaged, they are
+/// fetched anew.
 pub(super) fn update(
+    stage: &mut Stage,
+    request: &SourcesRequest,
+    submodules: &Submodules,
+    external: &Path,
+    lfs: bool,
+) -> Result<(), StageError> {
+    let failure = match update_once(stage, request, submodules, external, lfs) {
+        Ok(()) => return Ok(()),
+        Err(failure) => failure,
+    };
+    let dir = request.project_dir.as_path();
+    if !failure.is_of_git() || !damage::is_found(stage, dir)? {
+        return Err(failure);
+    }
+    stage.warning(&format!(
+        "The submodules left by an earlier job are damaged ({failure}). Trying again without them..."
+    ));
+    damage::remove(stage, dir)?;
+    update_once(stage, request, submodules, external, lfs)
+}
+
+fn update_once(
     stage: &mut Stage,
     request: &SourcesRequest,
     submodules: &Submodules,
@@ -77,7 +101,7 @@ pub(super) fn places(stage: &Stage, dir: &Path) -> Result<Vec<String>, StageErro
     if !hygiene::has_submodule_git_dirs(dir) {
         return Ok(Vec::new());
     }
-    let (_, listed) = stage.git_output(dir, ["ls-files", "--stage", "-z"])?;
+    let (_, listed) = stage.git_output(dir, ["ls-files", "--stage", "-z"], Show::All)?;
     let places = catch_up::gitlinks(&listed).into_iter();
     Ok(places.map(|(path, _)| path).collect())
 }
@@ -144,7 +168,7 @@ fn distrust(stage: &Stage, request: &SourcesRequest) -> Result<(), StageError> {
         r"^submodule\..*\.path$",
     ];
     // Without any it says 1; a file that cannot be read fails the next command with its own words.
-    let (_, output) = stage.git_output(dir, query)?;
+    let (_, output) = stage.git_output(dir, query, Show::All)?;
     for path in paths(&output) {
         hygiene::distrust_submodule(dir, &path)?;
     }

@@ -223,31 +223,6 @@ fn links_in_place_of_files_are_replaced_and_their_targets_kept() {
 }
 
 #[test]
-fn a_damaged_repository_works_again() {
-    let (agent, repository) = (Agent::start(), Repository::new());
-    let git = agent.project().join(".git");
-    for (id, name) in ["HEAD", "index", "FETCH_HEAD"].iter().enumerate() {
-        agent
-            .sources(&format!("{id}/1"), request(&agent, &repository))
-            .ok();
-        fs::write(git.join(name), b"garbage \0\xff\n").unwrap();
-        let first = agent.sources(&format!("{id}/2"), request(&agent, &repository));
-        if first.exit_code != 0 {
-            // The retry of the stage: clear the worktree, then again.
-            let clear =
-                gantry_agent::StageRequest::ClearWorktree(gantry_agent::ClearWorktreeRequest {
-                    project_dir: agent.project(),
-                });
-            agent.connect().run(&format!("{id}/clear"), clear).ok();
-            agent
-                .sources(&format!("{id}/3"), request(&agent, &repository))
-                .ok();
-        }
-        assert!(agent.project().join("file").exists());
-    }
-}
-
-#[test]
 fn a_repository_that_holds_links_is_checked_out_as_links() {
     let (agent, repository) = (Agent::start(), Repository::new());
     let outside = agent.path("outside");

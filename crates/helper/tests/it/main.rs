@@ -8,6 +8,7 @@ mod cache;
 mod cleanup;
 mod commands;
 mod connect;
+mod damage;
 mod environment;
 mod hostile;
 mod http;

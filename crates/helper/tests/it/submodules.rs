@@ -452,3 +452,25 @@ fn a_project_without_submodules_is_none_the_worse() {
     let done = setup.agent.sources("1", setup.recursive()).ok();
     assert!(done.out().contains("Updated submodules"));
 }
+
+#[test]
+fn submodules_that_are_damaged_are_fetched_anew_and_told() {
+    let setup = Setup::nested();
+    setup.agent.sources("1", setup.recursive()).ok();
+    let modules = setup.agent.project().join(".git/modules/lib");
+    for (n, damaged) in [&modules, &modules.join("modules/inner")]
+        .into_iter()
+        .enumerate()
+    {
+        fs::remove_dir_all(damaged.join("objects")).unwrap();
+        fs::create_dir(damaged.join("objects")).unwrap();
+        let second = setup.agent.sources(&format!("{n}/2"), setup.recursive());
+        let told = "The submodules left by an earlier job are damaged (";
+        let second = second.ok();
+        assert!(second.out().contains(told), "{}", second.out());
+        assert_eq!(setup.read("lib/file").as_deref(), Some("lib\n"));
+        assert_eq!(setup.read("lib/inner/file").as_deref(), Some("inner\n"));
+        let third = setup.agent.sources(&format!("{n}/3"), setup.recursive());
+        assert!(!third.ok().out().contains(told));
+    }
+}

@@ -47,7 +47,7 @@ pub(super) fn run(
     }
     let mut query: Vec<&str> = vec!["ls-files", "--stage", "-z", "--"];
     query.extend(submodules.paths.iter().map(String::as_str));
-    let (_, listed) = stage.git_output(dir, query)?;
+    let (_, listed) = stage.git_output(dir, query, Show::All)?;
     let cloned: Vec<(String, String)> = gitlinks(&listed)
         .into_iter()
         .filter(|(path, _)| {
