@@ -5,6 +5,7 @@
 
 mod early;
 mod place;
+mod plan;
 mod staging;
 mod tarball;
 #[cfg(test)]
@@ -12,7 +13,6 @@ mod tests;
 mod zip;
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, BufReader},
     os::unix::fs::FileExt,
@@ -20,9 +20,9 @@ use std::{
 };
 
 use crate::{
-    Growing, Kind,
+    Growing,
     error::{ExtractError, shown},
-    root::{Root, split},
+    root::Root,
 };
 
 pub use staging::STAGING_PREFIX;
@@ -86,7 +86,8 @@ pub fn is_whole(archive: &File) -> bool {
 /// Unpacks an archive below `root`, with `threads` threads where its kind allows. Files and links replace what is in their place,
 /// directories are kept; permissions and times are restored, owners if this process may; pipes, sockets and devices are left out. Not
 /// restored are the bits that give somebody else's rights or share a directory (set-user-id, set-group-id, sticky): nor does GitLab
-/// Runner restore them (job-lifecycle §6.4), and an archive may come from anyone. Not restored, either, are parents that the archive does not list: they are made as `mkdir` makes them.
+/// Runner restore them (job-lifecycle §6.4), and an archive may come from anyone. Not restored, either, are parents that the archive does
+/// not list: they are made as `mkdir` makes them.
 ///
 /// # Errors
 /// See [`ExtractError`].
@@ -163,87 +164,6 @@ fn open_root(root: &Path) -> Result<Root, ExtractError> {
 
 /// Bits of a mode that are restored.
 const PERMISSIONS: u32 = 0o777;
-
-/// One entry of any archive.
-struct Entry {
-    /// Below the root, without `.`, `..` and slashes at its ends. The root itself is no entry.
-    path: Box<[u8]>,
-    kind: Kind,
-    /// `None`: as the system makes it.
-    mode: Option<u32>,
-    mtime: Option<i64>,
-    owner: Option<(u32, u32)>,
-    size: u64,
-    /// Of a link.
-    target: Vec<u8>,
-    /// Number of its file in the staging directory.
-    staged: u64,
-}
-
-/// All entries by path, so that parents come first.
-struct Plan {
-    entries: BTreeMap<Box<[u8]>, usize>,
-}
-
-impl Plan {
-    fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-        }
-    }
-
-    /// Takes an entry into the plan. `false`: a directory that is listed again.
-    fn add(&mut self, all: &[Entry], entry: &Entry, index: usize) -> Result<bool, ExtractError> {
-        if index >= MOST_ENTRIES {
-            return Err(ExtractError::Damaged(format!(
-                "it has more than {MOST_ENTRIES} entries"
-            )));
-        }
-        if let Some(&other) = self.entries.get(&entry.path) {
-            if entry.kind == Kind::Dir && all[other].kind == Kind::Dir {
-                return Ok(false);
-            }
-            return Err(ExtractError::entry(&entry.path, "is in the archive twice"));
-        }
-        self.entries.insert(entry.path.clone(), index);
-        Ok(true)
-    }
-
-    /// Nothing may lie below a file or link of the archive.
-    fn check_parents(&self, all: &[Entry]) -> Result<(), ExtractError> {
-        for path in self.entries.keys() {
-            let mut parent = split(path).0;
-            while !parent.is_empty() {
-                if let Some(&index) = self.entries.get(parent) {
-                    match all[index].kind {
-                        // Checked for itself.
-                        Kind::Dir => break,
-                        Kind::File => {
-                            return Err(ExtractError::entry(
-                                path,
-                                format!(
-                                    "lies below {}, which is a file in the archive",
-                                    shown(parent)
-                                ),
-                            ));
-                        }
-                        Kind::Symlink => {
-                            return Err(ExtractError::entry(
-                                path,
-                                format!(
-                                    "lies below {}, which is a link in the archive",
-                                    shown(parent)
-                                ),
-                            ));
-                        }
-                    }
-                }
-                parent = split(parent).0;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A name as a path below the root; empty: the root itself.
 fn clean_name(name: &[u8], root: &Root) -> Result<Box<[u8]>, ExtractError> {

@@ -8,7 +8,7 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use sha2::{Digest, Sha256};
 
-use crate::{Item, Kind};
+use crate::{Items, Kind};
 
 const PREFIX: &[u8] = b"gantry-1:";
 pub(crate) const LEN: usize = PREFIX.len() + 64;
@@ -18,12 +18,12 @@ pub(crate) const LEN: usize = PREFIX.len() + 64;
 pub struct Fingerprint(Vec<u8>);
 
 impl Fingerprint {
-    /// Of a sorted list. `salt`: what else makes one archive differ from another, such as its format.
-    pub fn of(items: &[Item], salt: &str) -> Self {
+    /// Of a list. `salt`: what else makes one archive differ from another, such as its format.
+    pub fn of(items: &Items, salt: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update((salt.len() as u64).to_le_bytes());
         hash.update(salt);
-        for item in items {
+        for item in items.iter() {
             hash.update((item.path.len() as u64).to_le_bytes());
             hash.update(&item.path);
             let kind = match item.kind {

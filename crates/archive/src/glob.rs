@@ -1,7 +1,7 @@
 //! Which files of a tree a pattern means.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     ffi::OsStr,
     fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -10,10 +10,9 @@ use std::{
 
 use crate::pattern::{Component, Pattern};
 
-/// All matches, relative to `root`, sorted by bytes; the root itself is the empty path. Links are matched, not entered: `**` and
-/// patterns stop at them, only names that are spelled out lead through (job-lifecycle §6.1).
-pub(crate) fn glob(root: &Path, pattern: &Pattern) -> BTreeSet<Vec<u8>> {
-    let mut found = BTreeSet::new();
+/// Gives all matches, relative to `root`, in no order and some perhaps twice; the root itself is the empty path. Links are matched, not
+/// entered: `**` and patterns stop at them, only names that are spelled out lead through (job-lifecycle §6.1).
+pub(crate) fn glob(root: &Path, pattern: &Pattern, found: &mut dyn FnMut(&[u8])) {
     for components in &pattern.alternatives {
         let depths = components
             .iter()
@@ -21,11 +20,10 @@ pub(crate) fn glob(root: &Path, pattern: &Pattern) -> BTreeSet<Vec<u8>> {
         let mut walk = Walk {
             root,
             been: (depths.count() > 1).then(HashSet::new),
-            found: &mut found,
+            found,
         };
         walk.walk(Vec::new(), components);
     }
-    found
 }
 
 struct Walk<'a> {
@@ -33,13 +31,13 @@ struct Walk<'a> {
     /// Where a `**` was, by the components from it on. With several of them there are many ways to the same place, each of which finds
     /// the same.
     been: Option<HashSet<(usize, Vec<u8>)>>,
-    found: &'a mut BTreeSet<Vec<u8>>,
+    found: &'a mut dyn FnMut(&[u8]),
 }
 
 impl Walk<'_> {
     fn walk(&mut self, base: Vec<u8>, components: &[Component]) {
         let Some((component, rest)) = components.split_first() else {
-            self.found.insert(base);
+            (self.found)(&base);
             return;
         };
         match component {
@@ -49,7 +47,7 @@ impl Walk<'_> {
                 let full = full(self.root, &path);
                 if rest.is_empty() {
                     if fs::symlink_metadata(full).is_ok() {
-                        self.found.insert(path);
+                        (self.found)(&path);
                     }
                 } else if full.is_dir() {
                     self.walk(path, rest);
@@ -67,7 +65,7 @@ impl Walk<'_> {
                     if is_dir {
                         self.walk(path, components);
                     } else if rest.is_empty() {
-                        self.found.insert(path);
+                        (self.found)(&path);
                     }
                 }
             }
@@ -78,7 +76,7 @@ impl Walk<'_> {
                     }
                     let path = join(&base, &name);
                     if rest.is_empty() {
-                        self.found.insert(path);
+                        (self.found)(&path);
                     } else if is_dir {
                         self.walk(path, rest);
                     }
@@ -88,15 +86,14 @@ impl Walk<'_> {
     }
 }
 
-/// Names below a directory, and whether each is a directory itself. What cannot be read is empty, as in the peer.
-fn entries(root: &Path, base: &[u8]) -> Vec<(Vec<u8>, bool)> {
+/// Names below a directory, and whether each is a directory itself. What cannot be read is empty, as in the peer. One at a time: a
+/// directory may hold a million.
+fn entries(root: &Path, base: &[u8]) -> impl Iterator<Item = (Vec<u8>, bool)> {
     let read = fs::read_dir(full(root, base)).into_iter().flatten();
-    read.flatten()
-        .map(|entry| {
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            (entry.file_name().into_vec(), is_dir)
-        })
-        .collect()
+    read.flatten().map(|entry| {
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        (entry.file_name().into_vec(), is_dir)
+    })
 }
 
 pub(crate) fn full(root: &Path, path: &[u8]) -> PathBuf {
@@ -117,11 +114,19 @@ pub(crate) fn join(base: &[u8], name: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{collections::BTreeSet, os::unix::fs::symlink};
 
     use rstest::rstest;
 
     use super::*;
+
+    fn matches(root: &Path, pattern: &[u8]) -> BTreeSet<Vec<u8>> {
+        let mut found = BTreeSet::new();
+        glob(root, &Pattern::new(pattern).unwrap(), &mut |path| {
+            found.insert(path.to_vec());
+        });
+        found
+    }
 
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -180,7 +185,7 @@ mod tests {
     #[case("a/**/b/**", "a/b a/b/c a/b/c/f.txt a/b/g.txt")]
     fn files_are_found_as_by_the_peer_s_library(#[case] pattern: &str, #[case] expected: &str) {
         let dir = tree();
-        let found = glob(dir.path(), &Pattern::new(pattern.as_bytes()).unwrap());
+        let found = matches(dir.path(), pattern.as_bytes());
         let found: Vec<String> = found
             .into_iter()
             .map(|path| String::from_utf8(path).unwrap())
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn two_stars_mean_the_root_and_everything_in_it() {
         let dir = tree();
-        let found = glob(dir.path(), &Pattern::new(b"**").unwrap());
+        let found = matches(dir.path(), b"**");
         assert_eq!(found.len(), 18);
         assert!(found.contains(&Vec::new()) && found.contains(b"real/in.txt".as_slice()));
         assert!(!found.contains(b"link/in.txt".as_slice()));
@@ -207,7 +212,7 @@ mod tests {
             "**/a/".repeat(3) + "**/f",
             "**/a/".repeat(20) + "f",
         ] {
-            let found = glob(dir.path(), &Pattern::new(pattern.as_bytes()).unwrap());
+            let found = matches(dir.path(), pattern.as_bytes());
             let is_there = pattern.matches('a').count() < 20;
             let expected = is_there.then(|| b"a/a/a/f".to_vec());
             assert_eq!(found, BTreeSet::from_iter(expected), "{pattern:.50}");

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use crate::{Fingerprint, Item, Kind, PackError, glob::full};
+use crate::{Fingerprint, Item, Items, Kind, PackError, glob::full};
 
 /// What an archive looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,14 +90,14 @@ pub fn threads() -> usize {
         .min(8)
 }
 
-/// Writes an archive. `items` are sorted; files are read below `root` up to the size noted in their item. The same items and files
+/// Writes an archive. Files are read below `root` up to the size noted in their item. The same items and files
 /// give the same bytes.
 ///
 /// # Errors
 /// If a file cannot be read (it vanished, say), if the format cannot hold an item, or if `sink` fails.
 pub fn pack(
     root: &Path,
-    items: &[Item],
+    items: &Items,
     format: Format,
     level: Level,
     mark: Option<&Fingerprint>,
@@ -130,19 +130,19 @@ pub fn pack(
     Ok(packed)
 }
 
-fn raw(root: &Path, items: &[Item], sink: &mut impl Write) -> Result<Packed, PackError> {
-    let [item] = items else {
+fn raw(root: &Path, items: &Items, sink: &mut impl Write) -> Result<Packed, PackError> {
+    let (1, Some(item)) = (items.len(), items.iter().next()) else {
         return Err(PackError::OneRaw);
     };
     if item.kind != Kind::File {
         return Err(PackError::NotRegular(item.path().to_owned()));
     }
-    let mut file = open(root, item)?;
+    let mut file = open(root, &item)?;
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
     loop {
         let read =
-            io::Read::read(&mut file, &mut buffer).map_err(|error| failed("read", item, error))?;
+            io::Read::read(&mut file, &mut buffer).map_err(|error| failed("read", &item, error))?;
         if read == 0 {
             break;
         }

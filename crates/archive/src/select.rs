@@ -4,21 +4,25 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs,
-    ops::Bound,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Component as Part, Path, PathBuf},
 };
 
 use crate::{
-    Item, Pattern,
+    Item, Items, Pattern,
+    collect::{IS_ITEM, time},
     error::shown,
     glob::{full, glob, join},
+    number,
+    paths::{Full, Node, Paths, ROOT},
 };
 
+/// Gives the names that `git ls-files -o` says, one after another, or says why there are none: then those given do not count.
+pub type Untracked<'a> = dyn Fn(&mut dyn FnMut(&[u8])) -> Result<(), String> + 'a;
+
 /// What is asked for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Wanted<'a> {
     /// The project directory, absolute.
     pub root: &'a Path,
@@ -26,8 +30,8 @@ pub struct Wanted<'a> {
     pub paths: &'a [String],
     /// Patterns of what is left out, expanded.
     pub exclude: &'a [String],
-    /// What `git ls-files -o -z` says, or why it says nothing. `None`: not asked for.
-    pub untracked: Option<Result<&'a [u8], &'a str>>,
+    /// What git does not know. `None`: not asked for.
+    pub untracked: Option<&'a Untracked<'a>>,
 }
 
 /// How a [`Message`] is meant.
@@ -51,8 +55,8 @@ pub struct Message {
 /// What was found.
 #[derive(Debug, Clone, Default)]
 pub struct Selected {
-    /// Sorted by the bytes of their paths; each once.
-    pub items: Vec<Item>,
+    /// The files, directories and links.
+    pub items: Items,
     /// In the order in which they are to be shown.
     pub messages: Vec<Message>,
 }
@@ -66,24 +70,33 @@ pub fn select(wanted: &Wanted<'_>) -> Selected {
             .iter()
             .map(|text| exclude(wanted.root, text))
             .collect(),
-        seen: BTreeMap::new(),
-        items: Vec::new(),
-        walked: BTreeSet::new(),
-        dropped: BTreeMap::new(),
+        paths: Paths::new(),
+        items: 0,
+        newest: None,
+        matches: Vec::new(),
+        is_full: false,
         messages: Vec::new(),
     };
     for path in wanted.paths {
         search.path(path);
     }
-    match wanted.untracked {
-        None => {}
-        Some(Err(why)) => search.warn(format!("untracked: {}", shown(why.as_bytes()))),
-        Some(Ok(names)) => search.untracked(names),
+    if let Some(untracked) = wanted.untracked {
+        search.untracked(untracked);
     }
     search.finish()
 }
 
-const NO_ITEM: u32 = u32::MAX;
+// Marks of paths, beside the one of items.
+/// Wanted, but nothing that archives hold.
+const IS_OTHER: u8 = 1 << 1;
+/// Left out; its details say by which pattern.
+const IS_DROPPED: u8 = 1 << 2;
+/// Everything below it has been gone through.
+const IS_WALKED: u8 = 1 << 3;
+/// It matches the pattern at hand.
+const IS_MATCH: u8 = 1 << 4;
+/// It does so below something that has been gone through: it is to be counted once more.
+const IS_AGAIN: u8 = 1 << 5;
 
 /// An exclude pattern as it was written, and what it means.
 struct Exclude {
@@ -114,15 +127,14 @@ fn exclude(root: &Path, text: &str) -> Exclude {
 struct Search<'a> {
     root: &'a Path,
     exclude: Vec<Exclude>,
-    /// Everything found, and where its item is; [`NO_ITEM`]: not a thing that archives hold. Of a million files each byte is a megabyte,
-    /// and a map has a third of its places free: so it holds little.
-    seen: BTreeMap<Box<[u8]>, u32>,
-    /// As they were found, still without their paths.
-    items: Vec<Item>,
-    /// Trees that have been gone through.
-    walked: BTreeSet<Vec<u8>>,
-    /// What is left out, and by which pattern.
-    dropped: BTreeMap<Vec<u8>, usize>,
+    /// Everything found or left out.
+    paths: Paths,
+    items: usize,
+    newest: Option<(i64, i64)>,
+    /// Of the pattern at hand.
+    matches: Vec<Node>,
+    /// There was no room for more.
+    is_full: bool,
     messages: Vec<Message>,
 }
 
@@ -139,25 +151,23 @@ impl Search<'_> {
             ));
             return;
         };
-        let matches = match Pattern::new(&path) {
+        let root = self.root;
+        let mut found = 0;
+        match Pattern::new(&path) {
             Ok(pattern) => {
-                let mut matches = glob(self.root, &pattern);
+                glob(root, &pattern, &mut |path| found += self.matched(path));
                 // A name with a stray backslash or the like, spelled as it is on disk.
-                if matches.is_empty() && is_plain(&path) && self.exists(&path) {
-                    matches.insert(path);
+                if self.matches.is_empty() && is_plain(&path) && self.exists(&path) {
+                    found += self.matched(&path);
                 }
-                matches
             }
-            Err(_) if is_plain(&path) && self.exists(&path) => BTreeSet::from([path]),
+            Err(_) if is_plain(&path) && self.exists(&path) => found += self.matched(&path),
             Err(error) => {
                 self.warn(format!("{name}: {error}"));
                 return;
             }
-        };
-        let mut found = 0;
-        for path in matches {
-            found += self.tree(&path);
         }
+        found += self.recount();
         if found == 0 {
             self.warn(format!(
                 "{name}: no matching files. Ensure that the artifact path is relative to the working directory ({})",
@@ -170,19 +180,41 @@ impl Search<'_> {
         }
     }
 
-    fn untracked(&mut self, names: &[u8]) {
-        let mut found = 0;
-        for name in names.split(|&byte| byte == 0) {
+    fn untracked(&mut self, untracked: &Untracked<'_>) {
+        let (mut found, mut new) = (0, Vec::new());
+        let (items, newest) = (self.items, self.newest);
+        let counts: Vec<u64> = self.exclude.iter().map(|exclude| exclude.count).collect();
+        let given = untracked(&mut |name| {
             // A repository inside the project is listed as a directory.
             let name = name.strip_suffix(b"/").unwrap_or(name);
-            if !name.is_empty() && !name.split(|&byte| byte == b'/').any(|part| part == b"..") {
-                found += self.one(name);
+            if name.is_empty() || name.split(|&byte| byte == b'/').any(|part| part == b"..") {
+                return;
             }
-        }
-        if found == 0 {
-            self.warn("untracked: no files".into());
-        } else {
-            self.info(format!("untracked: found {found} files"));
+            let node = self.paths.node(name);
+            let Some(node) = self.room(node) else {
+                return;
+            };
+            let before = self.paths.names.marks(node);
+            found += self.one(node, name);
+            if self.paths.names.marks(node) != before {
+                new.push(node);
+            }
+        });
+        match given {
+            Ok(()) if found == 0 => self.warn("untracked: no files".into()),
+            Ok(()) => self.info(format!("untracked: found {found} files")),
+            Err(why) => {
+                for node in new {
+                    self.paths
+                        .names
+                        .unmark(node, IS_ITEM | IS_OTHER | IS_DROPPED);
+                }
+                (self.items, self.newest) = (items, newest);
+                for (exclude, count) in self.exclude.iter_mut().zip(counts) {
+                    exclude.count = count;
+                }
+                self.warn(format!("untracked: {}", shown(why.as_bytes())));
+            }
         }
     }
 
@@ -190,96 +222,124 @@ impl Search<'_> {
         fs::symlink_metadata(full(self.root, path)).is_ok()
     }
 
-    /// A match with everything below it; gives their number. What was counted for an earlier match is counted again, as in the peer.
-    fn tree(&mut self, path: &[u8]) -> u64 {
-        if self.is_walked(path) {
-            return self.recount(path);
+    /// A match with everything below it, unless it is one already; gives their number, but of those that [`Search::recount`] will tell.
+    fn matched(&mut self, path: &[u8]) -> u64 {
+        let node = self.paths.node(path);
+        let Some(node) = self.room(node) else {
+            return 0;
+        };
+        if self.paths.names.marks(node) & IS_MATCH != 0 {
+            return 0;
         }
-        self.walked.insert(path.to_vec());
-        self.descend(path)
+        self.paths.names.mark(node, IS_MATCH);
+        self.matches.push(node);
+        if self.is_below(node, IS_WALKED) {
+            self.paths.names.mark(node, IS_AGAIN);
+            return 0;
+        }
+        self.paths.names.mark(node, IS_WALKED);
+        self.descend(node, path)
     }
 
-    fn descend(&mut self, path: &[u8]) -> u64 {
-        let mut found = self.one(path);
+    fn descend(&mut self, node: Node, path: &[u8]) -> u64 {
+        let mut found = self.one(node, path);
         let full = full(self.root, path);
         if fs::symlink_metadata(&full).is_ok_and(|found| found.is_dir()) {
             for entry in fs::read_dir(&full).into_iter().flatten().flatten() {
-                let path = join(path, &entry.file_name().into_vec());
+                let name = entry.file_name().into_vec();
+                let path = join(path, &name);
+                let child = self.paths.child(node, &name);
+                let Some(child) = self.room(child) else {
+                    break;
+                };
                 found += match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => self.descend(&path),
-                    _ => self.one(&path),
+                    Ok(kind) if kind.is_dir() => self.descend(child, &path),
+                    _ => self.one(child, &path),
                 };
             }
         }
         found
     }
 
-    fn is_walked(&self, path: &[u8]) -> bool {
-        let mut parent = Some(path);
-        while let Some(path) = parent {
-            if self.walked.contains(path) {
-                return true;
+    /// Whether a path or one that it is below has a mark.
+    fn is_below(&self, mut node: Node, mark: u8) -> bool {
+        while self.paths.names.marks(node) & mark == 0 {
+            if node == ROOT {
+                return false;
             }
-            parent = match path.iter().rposition(|&byte| byte == b'/') {
-                Some(end) => Some(&path[..end]),
-                None if path.is_empty() => None,
-                None => Some(&[]),
-            };
+            node = self.paths.names.directory(node);
         }
-        false
+        true
     }
 
-    /// The number of what is below a tree that has been gone through.
-    fn recount(&mut self, path: &[u8]) -> u64 {
-        if path.is_empty() {
-            return self.seen.len() as u64;
+    /// Ends the matches of a pattern; gives the number of what is at and below those that had been gone through before. What was counted
+    /// for an earlier match is counted again, as in the peer.
+    fn recount(&mut self) -> u64 {
+        let mut found = 0;
+        let names = &mut self.paths.names;
+        if self
+            .matches
+            .iter()
+            .any(|&node| names.marks(node) & IS_AGAIN != 0)
+        {
+            for node in self.paths.all().chain([ROOT]) {
+                found += recounted(&self.paths, node, &mut self.exclude);
+            }
         }
-        let start = [path, b"/"].concat();
-        // '0' follows '/'.
-        let end = [path, b"0"].concat();
-        let below = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
-        let mut found = self.seen.range::<[u8], _>(below).count() as u64;
-        found += u64::from(self.seen.contains_key(path));
-        let again: Vec<usize> = self
-            .dropped
-            .range(start..end)
-            .map(|(_, index)| *index)
-            .chain(self.dropped.get(path).copied())
-            .collect();
-        for index in again {
-            self.exclude[index].count += 1;
+        for node in self.matches.drain(..) {
+            self.paths.names.unmark(node, IS_MATCH | IS_AGAIN);
         }
         found
     }
 
     /// One file or directory: 1 if it is wanted.
-    fn one(&mut self, path: &[u8]) -> u64 {
+    fn one(&mut self, node: Node, path: &[u8]) -> u64 {
         if let Some(index) = self.excluded_by(path) {
             self.exclude[index].count += 1;
-            self.dropped.insert(path.to_vec(), index);
+            if self.paths.names.marks(node) & (IS_ITEM | IS_OTHER | IS_DROPPED) == 0 {
+                let mut details = Vec::new();
+                number::put(&mut details, index as u64);
+                let put = self.paths.names.put_details(node, &details);
+                if self.room(put).is_some() {
+                    self.paths.names.mark(node, IS_DROPPED);
+                }
+            }
             return 0;
         }
-        if self.seen.contains_key(path) {
+        if self.paths.names.marks(node) & (IS_ITEM | IS_OTHER) != 0 {
             return 1;
         }
         let Ok(found) = fs::symlink_metadata(full(self.root, path)) else {
             return 0;
         };
-        let item = if path.is_empty() {
+        let item = if node == ROOT {
             None
         } else {
             Item::new(&found)
         };
-        let place = match item {
-            Some(item) => {
-                self.items.push(item);
-                // There is no room for more.
-                (self.items.len() - 1) as u32
-            }
-            None => NO_ITEM,
+        let Some(item) = item else {
+            self.paths.names.mark(node, IS_OTHER);
+            return 1;
         };
-        self.seen.insert(path.into(), place);
+        let mut details = Vec::with_capacity(32);
+        item.put(&mut details);
+        let put = self.paths.names.put_details(node, &details);
+        if self.room(put).is_none() {
+            return 0;
+        }
+        self.paths.names.mark(node, IS_ITEM);
+        self.items += 1;
+        self.newest = self.newest.max(Some(time(&found)));
         1
+    }
+
+    /// What found room. Said once if there is none.
+    fn room<T>(&mut self, found: Result<T, Full>) -> Option<T> {
+        if found.is_err() && !self.is_full {
+            self.is_full = true;
+            self.warn("there are more files than an archive holds: the rest is left out".into());
+        }
+        found.ok()
     }
 
     fn excluded_by(&mut self, path: &[u8]) -> Option<usize> {
@@ -309,17 +369,12 @@ impl Search<'_> {
                 self.info(text);
             }
         }
-        // Where each item goes, by the order of the paths.
-        let mut places = vec![0; self.items.len()];
-        let mut items = self.items;
-        let sorted = self.seen.into_iter().filter(|(_, item)| *item != NO_ITEM);
-        for (place, (path, item)) in sorted.enumerate() {
-            items[item as usize].path = path;
-            places[item as usize] = place as u32;
-        }
-        in_order(&mut items, &mut places);
         Selected {
-            items,
+            items: Items {
+                paths: self.paths.sorted(),
+                count: self.items,
+                newest: self.newest,
+            },
             messages: self.messages,
         }
     }
@@ -339,15 +394,29 @@ impl Search<'_> {
     }
 }
 
-/// Moves each to its place: `places` are all different. Needs no room.
-fn in_order<T>(items: &mut [T], places: &mut [u32]) {
-    for index in 0..items.len() {
-        while places[index] as usize != index {
-            let place = places[index] as usize;
-            items.swap(index, place);
-            places.swap(index, place);
-        }
+/// How often a path is at or below a match that is to be counted again, if it is wanted. If it is left out, that is counted.
+fn recounted(paths: &Paths, node: Node, exclude: &mut [Exclude]) -> u64 {
+    let names = &paths.names;
+    let marks = names.marks(node);
+    if marks & (IS_ITEM | IS_OTHER | IS_DROPPED) == 0 {
+        return 0;
     }
+    let (mut times, mut at) = (0, node);
+    loop {
+        times += u64::from(names.marks(at) & IS_AGAIN != 0);
+        if at == ROOT {
+            break;
+        }
+        at = names.directory(at);
+    }
+    if marks & IS_DROPPED == 0 {
+        return times;
+    }
+    if let Some(mut details) = names.details(node) {
+        // There are as many patterns as before.
+        exclude[number::take(&mut details) as usize].count += times;
+    }
+    0
 }
 
 /// Whether nothing in a path makes it a pattern.

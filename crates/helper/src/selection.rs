@@ -1,25 +1,29 @@
 //! The files a cache or artifact is made of: expands what the job says, asks git for untracked files, and tells what was found.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+    process::{Command, Stdio},
+    sync::OnceLock,
+    thread,
+};
 
 use gantry_agent::Selection;
-use gantry_archive::{Item, MessageKind, Wanted, select};
+use gantry_archive::{Items, MessageKind, Wanted, select};
 
 use crate::{expansion::expand, http::shown, log};
 
 /// Looks for files, telling of each path.
-pub(crate) fn find(root: &Path, selection: &Selection) -> Vec<Item> {
+pub(crate) fn find(root: &Path, selection: &Selection) -> Items {
     let paths = expand_all("path", &selection.paths);
     let exclude = expand_all("exclude pattern", &selection.exclude);
-    let untracked = selection.untracked.then(|| untracked(root));
+    let untracked = |take: &mut dyn FnMut(&[u8])| untracked(root, take);
     let selected = select(&Wanted {
         root,
         paths: &paths,
         exclude: &exclude,
-        untracked: untracked.as_ref().map(|found| match found {
-            Ok(names) => Ok(&names[..]),
-            Err(why) => Err(&why[..]),
-        }),
+        untracked: selection.untracked.then_some(&untracked),
     });
     for message in selected.messages {
         match message.kind {
@@ -57,9 +61,10 @@ fn expand_all(what: &str, texts: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// `git ls-files -o -z`: names with a zero byte behind each.
-fn untracked(root: &Path) -> Result<Vec<u8>, String> {
-    let git = Command::new("git")
+/// Gives what `git ls-files -o` says: never all at once, as it may be a million names.
+fn untracked(root: &Path, take: &mut dyn FnMut(&[u8])) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("cannot run git: {error}");
+    let mut git = Command::new("git")
         // Nothing of the job's repository may run here.
         .args([
             "-c",
@@ -69,13 +74,41 @@ fn untracked(root: &Path) -> Result<Vec<u8>, String> {
         ])
         .args(["ls-files", "-o", "-z"])
         .current_dir(root)
-        .output()
-        .map_err(|error| format!("cannot run git: {error}"))?;
-    if git.status.success() {
-        return Ok(git.stdout);
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(cannot)?;
+    let (names, mut complaints) = (git.stdout.take(), git.stderr.take());
+    let (read, text) = thread::scope(|scope| {
+        let text = scope.spawn(move || {
+            let mut text = Vec::new();
+            complaints
+                .as_mut()
+                .map(|complaints| complaints.read_to_end(&mut text));
+            text
+        });
+        let read = names.map_or(Ok(()), |names| each_name(names, take));
+        (read, text.join().unwrap_or_default())
+    });
+    let status = git.wait().map_err(cannot)?;
+    read.map_err(cannot)?;
+    if status.success() {
+        return Ok(());
     }
-    let text = String::from_utf8_lossy(&git.stderr);
+    let text = String::from_utf8_lossy(&text);
     Err(shown(
         text.trim().lines().last().unwrap_or("git ls-files failed"),
     ))
+}
+
+/// Names with a zero byte behind each.
+fn each_name(names: impl Read, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let mut names = BufReader::new(names);
+    let mut name = Vec::new();
+    while names.read_until(0, &mut name)? > 0 {
+        take(name.strip_suffix(&[0]).unwrap_or(&name));
+        name.clear();
+    }
+    Ok(())
 }

@@ -9,16 +9,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    io::{self, BufRead, BufReader, Cursor, ErrorKind, Read},
-};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 
 use crate::{
     Growing,
     error::ExtractError,
-    extract::{MOST_ENTRIES, staging::Staging},
+    extract::{MOST_ENTRIES, plan::Data, staging::Staging},
     growing::Reader,
+    number,
     root::Root,
 };
 
@@ -34,30 +32,67 @@ const ZSTD: u16 = 93;
 /// Names of these files begin here; those of the others are below.
 const FIRST_NUMBER: u64 = 1 << 32;
 
-/// What was unpacked, by the place of its data.
+/// What was unpacked, in the order of its data in the archive.
 #[derive(Default)]
 pub(super) struct Early {
     pub(super) staging: Option<Staging>,
-    files: HashMap<u64, Unpacked>,
+    /// Each as long as its numbers are, with the way from one to the next: there may be a million.
+    files: Vec<u8>,
+    count: usize,
+    last: u64,
 }
 
 /// Data that was unpacked, and what it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unpacked {
-    /// Behind its last byte.
-    pub(super) end: u64,
-    pub(super) method: u16,
-    pub(super) crc: u32,
+    pub(super) data: Data,
     /// Of the file.
     pub(super) size: u64,
 }
 
 impl Early {
-    /// The number of the staged file that holds this data.
-    pub(super) fn find(&self, start: u64, wanted: Unpacked) -> Option<u64> {
-        let found = self.files.get(&start)?;
-        (*found == wanted).then_some(FIRST_NUMBER + start)
+    fn push(&mut self, unpacked: &Unpacked) {
+        let Unpacked { data, size } = unpacked;
+        number::put(&mut self.files, data.start - self.last);
+        for value in [
+            data.end - data.start,
+            data.method.into(),
+            data.crc.into(),
+            *size,
+        ] {
+            number::put(&mut self.files, value);
+        }
+        self.last = data.start;
+        self.count += 1;
     }
+
+    /// What was unpacked, by the place of its data.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Unpacked> {
+        let mut rest = &self.files[..];
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            start += number::take(&mut rest);
+            let [len, method, crc, size] = [(); 4].map(|()| number::take(&mut rest));
+            Some(Unpacked {
+                data: Data {
+                    start,
+                    end: start + len,
+                    // They were no longer than that.
+                    method: method as u16,
+                    crc: crc as u32,
+                },
+                size,
+            })
+        })
+    }
+}
+
+/// The number of the staged file that holds the data that begins here.
+pub(super) fn staged(start: u64) -> u64 {
+    FIRST_NUMBER + start
 }
 
 /// Unpacks until the archive is whole: then several threads do better. Or until something is not understood.
@@ -71,7 +106,7 @@ pub(super) fn unpack(archive: &Growing, root: &Root) -> Result<Early, ExtractErr
         at: 0,
     };
     let mut buffer = vec![0; 256 << 10];
-    while !archive.is_whole() && early.files.len() < MOST_ENTRIES {
+    while !archive.is_whole() && early.count < MOST_ENTRIES {
         let Ok(Some(header)) = header(&mut stream) else {
             break;
         };
@@ -84,7 +119,7 @@ pub(super) fn unpack(archive: &Growing, root: &Root) -> Result<Early, ExtractErr
         };
         match one(&mut stream, &header, staging, &mut buffer) {
             Ok(unpacked) => {
-                early.files.insert(header.start, unpacked);
+                early.push(&unpacked);
             }
             Err(_) => break,
         }
@@ -159,26 +194,29 @@ fn one(
     staging: &Staging,
     buffer: &mut [u8],
 ) -> io::Result<Unpacked> {
-    let staged = staging
-        .create(FIRST_NUMBER + header.start, b"")
+    let file = staging
+        .create(staged(header.start), b"")
         .map_err(io::Error::other)?;
     let mut sink = Sink {
-        staged,
+        staged: file,
         crc: crc32fast::Hasher::new(),
         size: 0,
     };
     let end = match unpack_one(stream, header, &mut sink, buffer) {
         Ok(end) => end,
         Err(error) => {
-            sink.staged.discard(FIRST_NUMBER + header.start);
+            sink.staged.discard(staged(header.start));
             return Err(error);
         }
     };
     sink.staged.close()?;
     Ok(Unpacked {
-        end,
-        method: header.method,
-        crc: sink.crc.finalize(),
+        data: Data {
+            start: header.start,
+            end,
+            method: header.method,
+            crc: sink.crc.finalize(),
+        },
         size: sink.size,
     })
 }

@@ -14,16 +14,21 @@ use crate::{
     Kind,
     error::{ExtractError, shown},
     extract::{
-        Entry, Plan,
+        plan::{Entry, Plan},
         staging::{Staging, times},
     },
     root::{Obstacle, Root, split},
 };
 
 /// Whether everything will find its place, before anything is unpacked.
-pub(super) fn check(root: &mut Root, plan: &Plan, entries: &[Entry]) -> Result<(), ExtractError> {
-    plan.check_parents(entries)?;
-    for (path, &index) in &plan.entries {
+pub(super) fn check(root: &mut Root, plan: &Plan) -> Result<(), ExtractError> {
+    plan.check_parents()?;
+    let mut walk = plan.walk();
+    while let Some(node) = walk.next() {
+        let path = walk.path();
+        let Some(kind) = plan.kind(node) else {
+            continue;
+        };
         let (parent, name) = split(path);
         let parent = match root.dir(parent) {
             // Nor is anything in it.
@@ -36,7 +41,7 @@ pub(super) fn check(root: &mut Root, plan: &Plan, entries: &[Entry]) -> Result<(
             Err(Errno::NOENT) => continue,
             Err(error) => return Err(refused(root, path, Obstacle::Io(error.into()))),
         };
-        let problem = match (entries[index].kind, found) {
+        let problem = match (kind, found) {
             (Kind::Dir, FileType::Directory) => None,
             // A link to a directory inside the tree does as well.
             (Kind::Dir, FileType::Symlink) => match root.dir(path) {
@@ -61,22 +66,19 @@ pub(super) fn check(root: &mut Root, plan: &Plan, entries: &[Entry]) -> Result<(
 }
 
 /// Moves everything to its place: directories, files, then links, then modes and times of directories from the inside out.
-pub(super) fn commit(
-    root: &mut Root,
-    staging: &Staging,
-    plan: &Plan,
-    entries: &[Entry],
-) -> Result<(), ExtractError> {
-    for (path, &index) in &plan.entries {
-        let entry = &entries[index];
-        let failed = |source: io::Error| ExtractError::Place {
-            name: shown(path),
-            source,
+pub(super) fn commit(root: &mut Root, staging: &Staging, plan: &Plan) -> Result<(), ExtractError> {
+    let (mut links, mut dirs) = (Vec::new(), Vec::new());
+    for node in plan.walk() {
+        let Some(entry) = plan.entry(node) else {
+            continue;
         };
+        let path = &entry.path;
+        let failed = |source: io::Error| failed(path, source);
         match entry.kind {
             Kind::Dir => {
                 root.make(path)
                     .map_err(|obstacle| failed(obstacle.into()))?;
+                dirs.push(node);
             }
             Kind::File => {
                 let (parent, name) = split(path);
@@ -85,33 +87,28 @@ pub(super) fn commit(
                     .map_err(|obstacle| failed(obstacle.into()))?;
                 match renameat(&staging.dir, entry.staged.to_string(), &*parent, name) {
                     Err(Errno::XDEV) => {
-                        copy(staging, &parent, name, entry).map_err(failed)?;
+                        copy(staging, &parent, name, &entry).map_err(failed)?;
                     }
                     moved => moved.map_err(|error| failed(error.into()))?,
                 }
             }
-            Kind::Symlink => {}
+            Kind::Symlink => links.push(node),
         }
     }
-    for (path, &index) in &plan.entries {
-        let entry = &entries[index];
-        if entry.kind == Kind::Symlink {
-            link(root, path, entry).map_err(|source| ExtractError::Place {
-                name: shown(path),
-                source,
-            })?;
-        }
+    for entry in links.into_iter().filter_map(|node| plan.entry(node)) {
+        link(root, &entry.path, &entry).map_err(|source| failed(&entry.path, source))?;
     }
-    for (path, &index) in plan.entries.iter().rev() {
-        let entry = &entries[index];
-        if entry.kind == Kind::Dir {
-            finish_dir(root, path, entry).map_err(|source| ExtractError::Place {
-                name: shown(path),
-                source,
-            })?;
-        }
+    for entry in dirs.into_iter().rev().filter_map(|node| plan.entry(node)) {
+        finish_dir(root, &entry.path, &entry).map_err(|source| failed(&entry.path, source))?;
     }
     Ok(())
+}
+
+fn failed(path: &[u8], source: io::Error) -> ExtractError {
+    ExtractError::Place {
+        name: shown(path),
+        source,
+    }
 }
 
 /// Into a directory of the tree that is another file system.

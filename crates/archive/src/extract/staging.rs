@@ -16,7 +16,7 @@ use rustix::fs::{
 
 use crate::{
     error::{ExtractError, shown},
-    extract::Entry,
+    extract::plan::Entry,
     root::Root,
 };
 

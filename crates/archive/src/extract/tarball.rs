@@ -12,7 +12,9 @@ use crate::{
     Kind,
     error::{ExtractError, shown},
     extract::{
-        Entry, Extracted, PERMISSIONS, Plan, check_target, clean_name, place, staging::Staging,
+        Extracted, PERMISSIONS, check_target, clean_name, place,
+        plan::{Entry, Growing},
+        staging::Staging,
     },
     root::Root,
 };
@@ -29,7 +31,8 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
         left: &left,
     });
     let staging = Staging::new(root)?;
-    let (mut entries, mut plan) = (Vec::new(), Plan::new());
+    let mut plan = Growing::new();
+    let mut last = None;
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
     let mut list = tar.entries().map_err(|error| damaged(&error))?;
@@ -38,9 +41,9 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
         let Some(found) = list.next() else {
             break;
         };
-        let mut found = found.map_err(|error| damaged_behind(entries.last(), &error))?;
+        let mut found = found.map_err(|error| damaged_behind(last.as_ref(), &error))?;
         let extended =
-            extended(&mut found).map_err(|error| damaged_behind(entries.last(), &error))?;
+            extended(&mut found).map_err(|error| damaged_behind(last.as_ref(), &error))?;
         left.set(u64::MAX);
         if extended.is_sparse {
             return Err(ExtractError::entry(
@@ -48,23 +51,29 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
                 "is a sparse file in the form of pax, which is not unpacked",
             ));
         }
-        if let Some(mut entry) = entry(&found, &extended, entries.len(), root)?
-            && plan.add(&entries, &entry, entries.len())?
-        {
-            if entry.kind == Kind::File {
-                let mut staged = staging.create(entry.staged, &entry.path)?;
-                let mut take = |bytes: &[u8]| staged.write(bytes, &entry.path);
-                if found.header().entry_type() == EntryType::Link {
-                    let first = first_name(&entry, &plan, &entries, root)?;
-                    let mut data = staging.read(first)?;
-                    bytes += read_data(&mut data, &mut buffer, &entry.path, &mut take)?;
-                    entry.size = first.size;
-                } else {
-                    bytes += read_data(&mut found, &mut buffer, &entry.path, &mut take)?;
+        if let Some(mut entry) = entry(&found, &extended, root)? {
+            let first = if found.header().entry_type() == EntryType::Link {
+                let first = first_name(&entry, &plan, root)?;
+                entry.size = first.size;
+                Some(first)
+            } else {
+                None
+            };
+            if let Some(node) = plan.add(&entry)? {
+                entry.staged = node.number();
+                if entry.kind == Kind::File {
+                    let mut staged = staging.create(entry.staged, &entry.path)?;
+                    let mut take = |bytes: &[u8]| staged.write(bytes, &entry.path);
+                    bytes += if let Some(first) = first {
+                        let mut data = staging.read(&first)?;
+                        read_data(&mut data, &mut buffer, &entry.path, &mut take)?
+                    } else {
+                        read_data(&mut found, &mut buffer, &entry.path, &mut take)?
+                    };
+                    staged.finish(&entry)?;
                 }
-                staged.finish(&entry)?;
+                last = Some(entry);
             }
-            entries.push(entry);
         }
         // Of what is not unpacked.
         let name = found.path_bytes().into_owned();
@@ -73,25 +82,20 @@ pub(super) fn extract(archive: impl BufRead, root: &mut Root) -> Result<Extracte
     // To the end, where the checksum is.
     left.set(u64::MAX);
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(|error| damaged(&error))?;
-    place::check(root, &plan, &entries)?;
-    place::commit(root, &staging, &plan, &entries)?;
+    let plan = plan.whole();
+    place::check(root, &plan)?;
+    place::commit(root, &staging, &plan)?;
     Ok(Extracted {
-        entries: entries.len() as u64,
+        entries: plan.len() as u64,
         bytes,
     })
 }
 
 /// The file that a hard link is another name of. It becomes a file of its own with the same content: whoever packed the tree wants that,
 /// and a link would make one file of two that a job may change. (GitLab Runner makes an empty file of it.)
-fn first_name<'a>(
-    link: &Entry,
-    plan: &Plan,
-    entries: &'a [Entry],
-    root: &Root,
-) -> Result<&'a Entry, ExtractError> {
+fn first_name(link: &Entry, plan: &Growing, root: &Root) -> Result<Entry, ExtractError> {
     let target = clean_name(&link.target, root)?;
-    let first = plan.entries.get(&target).and_then(|&at| entries.get(at));
-    first
+    plan.find(&target)
         .filter(|first| first.kind == Kind::File)
         .ok_or_else(|| {
             let target = shown(&link.target);
@@ -106,7 +110,6 @@ fn first_name<'a>(
 fn entry(
     found: &tar::Entry<'_, impl Read>,
     extended: &Extended,
-    index: usize,
     root: &Root,
 ) -> Result<Option<Entry>, ExtractError> {
     let header = found.header();
@@ -134,7 +137,8 @@ fn entry(
             .link_name_bytes()
             .map(std::borrow::Cow::into_owned)
             .unwrap_or_default(),
-        staged: index as u64,
+        data: None,
+        staged: 0,
     };
     if entry.path.is_empty() {
         return Ok(None);

@@ -19,11 +19,13 @@ use crate::{
     Kind,
     error::ExtractError,
     extract::{
-        Entry, Extracted, LONGEST_LINK, PERMISSIONS, Plan, check_target, clean_name,
+        Extracted, LONGEST_LINK, PERMISSIONS, check_target, clean_name,
         early::{Early, Unpacked},
         place,
+        plan::{Data, Entry, Growing, Plan},
         staging::Staging,
     },
+    paths::Node,
     root::Root,
 };
 
@@ -33,13 +35,9 @@ const MACOS: u8 = 19;
 const MOST_DEFLATE: u64 = 1040;
 const FORMAT: u32 = 0o170_000;
 
-/// Where the data of an entry is.
-struct Data {
-    start: u64,
-    end: u64,
-    method: CompressionMethod,
-    crc: u32,
-}
+/// From here on a file is large: it is unpacked before the others, so that no thread is left alone with it. Those are unpacked in the
+/// order of the archive.
+const LARGE: u64 = 1 << 20;
 
 pub(super) fn extract(
     archive: File,
@@ -66,58 +64,31 @@ pub(super) fn extract_rest(
             ),
             kind => structure(kind),
         })?;
-    let (mut entries, mut data, plan) = read_list(&archive, root, size, &mut buffer)?;
+    let (mut plan, mut nodes) = read_list(&archive, root, size, &mut buffer)?;
     drop(buffer);
-    for (entry, data) in entries.iter_mut().zip(&data) {
-        if entry.kind == Kind::Symlink {
-            entry.target = link_target(&archive, entry, data)?;
-            check_target(&entry.path, &entry.target)?;
-        }
-    }
-    place::check(root, &plan, &entries)?;
+    place::check(root, &plan)?;
 
     let staging = match early.staging.take() {
         Some(staging) => staging,
         None => Staging::new(root)?,
     };
-    for (entry, data) in entries.iter_mut().zip(&data) {
-        let wanted = Unpacked {
-            end: data.end,
-            method: data.method.as_u16(),
-            crc: data.crc,
-            size: entry.size,
-        };
-        if entry.kind == Kind::File
-            && let Some(number) = early.find(data.start, wanted)
-        {
-            entry.staged = number;
-            staging.reopen(entry)?.finish(entry)?;
-        }
-    }
+    finish_early(&early, &staging, &mut plan, &mut nodes)?;
     drop(early);
-    // The largest first, so that no thread is left alone with it.
-    let mut order: Vec<usize> = (0..entries.len())
-        .filter(|&index| {
-            let entry = &entries[index];
-            entry.kind == Kind::File && entry.staged == index as u64
-        })
-        .collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(entries[index].size));
+    nodes.sort_by_key(|&node| {
+        let size = plan.nameless(node).map_or(0, |entry| entry.size);
+        std::cmp::Reverse(if size < LARGE { 0 } else { size })
+    });
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failure = Mutex::new(None);
     let work = || {
         let mut buffer = vec![0; 256 << 10];
         while !stop.load(Ordering::Relaxed) {
-            let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
+            let Some(&node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 break;
             };
-            let done = unpack(
-                &archive,
-                &staging,
-                &entries[index],
-                &data[index],
-                &mut buffer,
-            );
+            let done = plan.entry(node).map_or(Ok(()), |entry| {
+                unpack(&archive, &staging, &entry, &mut buffer)
+            });
             if let Err(error) = done {
                 stop.store(true, Ordering::Relaxed);
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +97,7 @@ pub(super) fn extract_rest(
         }
     };
     let panicked = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.clamp(1, order.len().max(1)))
+        let threads: Vec<_> = (0..threads.clamp(1, nodes.len().max(1)))
             .map(|_| scope.spawn(work))
             .collect();
         threads
@@ -142,16 +113,48 @@ pub(super) fn extract_rest(
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    data.clear();
-    place::commit(root, &staging, &plan, &entries)?;
+    drop(nodes);
+    place::commit(root, &staging, &plan)?;
     Ok(Extracted {
-        entries: entries.len() as u64,
-        bytes: entries
-            .iter()
-            .filter(|entry| entry.kind == Kind::File)
-            .map(|entry| entry.size)
-            .sum(),
+        entries: plan.len() as u64,
+        bytes: plan.bytes(),
     })
+}
+
+/// Finds files of which everything is there already, and leaves the others. `nodes`: files, by the place of their data.
+fn finish_early(
+    early: &Early,
+    staging: &Staging,
+    plan: &mut Plan,
+    nodes: &mut Vec<Node>,
+) -> Result<(), ExtractError> {
+    let mut unpacked = early.iter().peekable();
+    let mut failure = None;
+    nodes.retain(|&node| {
+        let (size, data) = match plan.nameless(node) {
+            Some(Entry {
+                size,
+                data: Some(data),
+                ..
+            }) if failure.is_none() => (size, data),
+            _ => return false,
+        };
+        while unpacked
+            .next_if(|unpacked| unpacked.data.start < data.start)
+            .is_some()
+        {}
+        // Each serves one entry.
+        if unpacked.next_if_eq(&Unpacked { data, size }).is_none() {
+            return true;
+        }
+        plan.set_early(node);
+        if let Some(entry) = plan.entry(node) {
+            let reopened = staging.reopen(&entry);
+            failure = reopened.and_then(|staged| staged.finish(&entry)).err();
+        }
+        false
+    });
+    failure.map_or(Ok(()), Err)
 }
 
 /// Whether the list of files can be found.
@@ -160,14 +163,14 @@ pub(super) fn has_end(archive: File) -> bool {
     ZipArchive::from_file(archive, &mut buffer).is_ok()
 }
 
-/// The list of files, each looked at.
+/// The list of files, each looked at; and those that have data to be unpacked, by its place.
 fn read_list(
     archive: &ZipArchive<FileReader>,
     root: &Root,
     size: u64,
     buffer: &mut [u8],
-) -> Result<(Vec<Entry>, Vec<Data>, Plan), ExtractError> {
-    let (mut entries, mut data, mut plan) = (Vec::new(), Vec::new(), Plan::new());
+) -> Result<(Plan, Vec<Node>), ExtractError> {
+    let (mut plan, mut nodes) = (Growing::new(), Vec::new());
     let mut list = archive.entries(buffer);
     let mut listed = 0_u64;
     while let Some(record) = list
@@ -196,15 +199,19 @@ fn read_list(
             ));
         }
         check_data(&record, &entry)?;
-        if plan.add(&entries, &entry, entries.len())? {
-            entry.staged = entries.len() as u64;
-            entries.push(entry);
-            data.push(Data {
-                start,
-                end,
-                method: record.compression_method(),
-                crc: record.crc32(),
-            });
+        let data = Data {
+            start,
+            end,
+            method: record.compression_method().as_u16(),
+            crc: record.crc32(),
+        };
+        if entry.kind == Kind::Symlink {
+            entry.target = link_target(archive, &entry, &data)?;
+            check_target(&entry.path, &entry.target)?;
+        }
+        entry.data = Some(data);
+        if let Some(node) = plan.add(&entry)? {
+            nodes.push(node);
         }
     }
     if listed != archive.entries_hint() {
@@ -213,20 +220,27 @@ fn read_list(
             archive.entries_hint()
         )));
     }
+    let plan = plan.whole();
+    // Most archives have their list in this order.
+    nodes.sort_by_key(|&node| plan.data_start(node));
     // Data that serves several entries is how a small archive becomes a huge tree.
-    let mut ranges: Vec<usize> = (0..data.len())
-        .filter(|&index| data[index].end > data[index].start)
-        .collect();
-    ranges.sort_by_key(|&index| data[index].start);
-    for pair in ranges.windows(2) {
-        if data[pair[1]].start < data[pair[0]].end {
+    let mut taken = 0;
+    for &node in &nodes {
+        let data = plan.nameless(node).and_then(|entry| entry.data);
+        let Some(data) = data.filter(|data| data.end > data.start) else {
+            continue;
+        };
+        if data.start < taken {
+            let path = plan.entry(node).map(|entry| entry.path);
             return Err(ExtractError::entry(
-                &entries[pair[1]].path,
+                &path.unwrap_or_default(),
                 "shares its data with another file of the archive",
             ));
         }
+        taken = data.end;
     }
-    Ok((entries, data, plan))
+    nodes.retain(|&node| plan.kind(node) == Some(Kind::File));
+    Ok((plan, nodes))
 }
 
 /// One entry; `None`: nothing that is unpacked.
@@ -277,6 +291,7 @@ fn entry(record: &ZipFileHeaderRecord<'_>, root: &Root) -> Result<Option<Entry>,
             record.uncompressed_size_hint()
         },
         target: Vec::new(),
+        data: None,
         staged: 0,
     }))
 }
@@ -323,9 +338,11 @@ fn unpack(
     archive: &ZipArchive<FileReader>,
     staging: &Staging,
     entry: &Entry,
-    data: &Data,
     buffer: &mut [u8],
 ) -> Result<(), ExtractError> {
+    let Some(data) = &entry.data else {
+        return Ok(());
+    };
     let mut staged = staging.create(entry.staged, &entry.path)?;
     read_data(archive, entry, data, buffer, |bytes| {
         staged.write(bytes, &entry.path)
@@ -357,7 +374,7 @@ fn read_data(
 ) -> Result<(), ExtractError> {
     let packed = RangeReader::new(archive.get_ref(), data.start..data.end);
     let packed = BufReader::with_capacity(64 << 10, packed);
-    let mut reader: Box<dyn Read + '_> = match data.method {
+    let mut reader: Box<dyn Read + '_> = match CompressionMethod::from(data.method) {
         CompressionMethod::DEFLATE => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
         CompressionMethod::ZSTD => {
             Box::new(zstd::Decoder::with_buffer(packed).map_err(ExtractError::Read)?)

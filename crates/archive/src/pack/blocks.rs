@@ -16,7 +16,7 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 
 use super::{failed, open};
 use crate::{
-    Item, Kind, PackError,
+    Item, Items, Kind, PackError,
     glob::full,
     ordered::{Panicked, ordered},
 };
@@ -43,8 +43,7 @@ pub(super) enum Codec {
 
 /// A part of an item.
 pub(super) struct Block {
-    /// Index of the item.
-    pub(super) index: usize,
+    pub(super) source: Arc<Source>,
     /// Its last part.
     pub(super) last: bool,
     /// As it is in the file; of the first part this holds for the whole item.
@@ -73,36 +72,41 @@ impl Data {
     }
 }
 
-struct Task<'a> {
-    index: usize,
-    item: &'a Item,
+/// An item while its blocks are on their way.
+pub(super) struct Source {
+    pub(super) item: Item,
+    file: OnceLock<Result<File, (io::ErrorKind, String)>>,
+}
+
+struct Task {
+    source: Arc<Source>,
     offset: u64,
     len: usize,
     last: bool,
-    file: Arc<OnceLock<Result<File, (io::ErrorKind, String)>>>,
 }
 
 /// Gives the blocks of all items to `consume`. `may_store`: the format can hold items as they are; else everything is compressed.
 pub(super) fn each<Out>(
     root: &Path,
-    items: &[Item],
+    items: &Items,
     codec: Codec,
     may_store: bool,
     threads: usize,
     consume: impl FnOnce(&mut dyn Iterator<Item = Result<Block, PackError>>) -> Out,
 ) -> Out {
-    let tasks = items.iter().enumerate().flat_map(|(index, item)| {
-        let block = BLOCK as u64;
-        let count = item.size.div_ceil(block).max(1);
-        let file = Arc::new(OnceLock::new());
-        (0..count).map(move |number| Task {
-            index,
+    let tasks = items.iter().flat_map(|item| {
+        let (block, size) = (BLOCK as u64, item.size);
+        let count = size.div_ceil(block).max(1);
+        let source = Arc::new(Source {
             item,
+            file: OnceLock::new(),
+        });
+        (0..count).map(move |number| Task {
+            source: Arc::clone(&source),
             offset: number * block,
             // At most a block.
-            len: (item.size - (number * block).min(item.size)).min(block) as usize,
+            len: (size - (number * block).min(size)).min(block) as usize,
             last: number + 1 == count,
-            file: Arc::clone(&file),
         })
     });
     let zeros = OnceLock::new();
@@ -117,7 +121,7 @@ pub(super) fn each<Out>(
             tasks: tasks.peekable(),
         },
         worker,
-        |worker, batch: Vec<Task<'_>>| -> Vec<Result<Block, PackError>> {
+        |worker, batch: Vec<Task>| -> Vec<Result<Block, PackError>> {
             let blocks = batch.iter();
             blocks
                 .map(|task| worker.block(root, task, codec, may_store, &zeros))
@@ -137,8 +141,8 @@ struct Batches<I: Iterator> {
     tasks: Peekable<I>,
 }
 
-impl<'a, I: Iterator<Item = Task<'a>>> Iterator for Batches<I> {
-    type Item = Vec<Task<'a>>;
+impl<I: Iterator<Item = Task>> Iterator for Batches<I> {
+    type Item = Vec<Task>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.tasks.next()?;
@@ -163,7 +167,7 @@ impl Worker {
     fn block(
         &mut self,
         root: &Path,
-        task: &Task<'_>,
+        task: &Task,
         codec: Codec,
         may_store: bool,
         zeros: &OnceLock<Arc<Vec<u8>>>,
@@ -171,7 +175,7 @@ impl Worker {
         let dictionary = self.read(root, task)?;
         let input = std::mem::take(&mut self.input);
         let (before, raw) = input.split_at(dictionary);
-        let short = task.item.kind == Kind::File && raw.len() < task.len;
+        let short = task.source.item.kind == Kind::File && raw.len() < task.len;
         let mut crc = crc32fast::Hasher::new();
         crc.update(raw);
         let first = task.offset == 0;
@@ -179,7 +183,7 @@ impl Worker {
         let plain = may_store
             && (codec == Codec::Deflate(0)
                 || raw.is_empty() && alone
-                || task.item.kind == Kind::Symlink);
+                || task.source.item.kind == Kind::Symlink);
         let is_zero = !task.last && raw.len() == BLOCK && raw == &ZEROS[..];
         let (stored, data) = if plain {
             (true, Data::Own(raw.to_vec()))
@@ -210,7 +214,7 @@ impl Worker {
         let raw = raw.len() as u64;
         self.input = input;
         Ok(Block {
-            index: task.index,
+            source: Arc::clone(&task.source),
             last: task.last,
             stored,
             crc,
@@ -221,8 +225,8 @@ impl Worker {
     }
 
     /// Fills the input with the dictionary and the raw bytes; gives the length of the dictionary.
-    fn read(&mut self, root: &Path, task: &Task<'_>) -> Result<usize, PackError> {
-        let item = task.item;
+    fn read(&mut self, root: &Path, task: &Task) -> Result<usize, PackError> {
+        let item = &task.source.item;
         self.input.clear();
         match item.kind {
             Kind::Dir => return Ok(0),
@@ -236,7 +240,7 @@ impl Worker {
             Kind::File if task.len == 0 => return Ok(0),
             Kind::File => {}
         }
-        let file = task.file.get_or_init(|| {
+        let file = task.source.file.get_or_init(|| {
             open(root, item).map_err(|error| match error {
                 PackError::File { source, .. } => (source.kind(), source.to_string()),
                 error => (io::ErrorKind::Other, error.to_string()),

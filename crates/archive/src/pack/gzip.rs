@@ -6,7 +6,7 @@ use super::{
     Packed,
     blocks::{self, Codec},
 };
-use crate::{Item, Kind, PackError};
+use crate::{Item, Items, Kind, PackError};
 
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
@@ -14,7 +14,7 @@ const UNKNOWN_SYSTEM: u8 = 255;
 
 pub(super) fn write(
     root: &Path,
-    items: &[Item],
+    items: &Items,
     level: u32,
     threads: usize,
     sink: &mut impl Write,
@@ -35,7 +35,7 @@ pub(super) fn write(
             let (mut size, mut short) = (0_u64, false);
             for block in blocks {
                 let block = block?;
-                let item = &items[block.index];
+                let item = &block.source.item;
                 if begin {
                     sink.write_all(&header(item)).map_err(PackError::Sink)?;
                     crc = crc32fast::Hasher::new();

@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::{Packed, failed, open};
-use crate::{Fingerprint, Item, Kind, PackError, glob::full};
+use crate::{Fingerprint, Items, Kind, PackError, glob::full};
 
 /// Begins a frame that decoders skip.
 const SKIPPABLE: u32 = 0x184d_2a5d;
 
 pub(super) fn write(
     root: &Path,
-    items: &[Item],
+    items: &Items,
     level: i32,
     mark: Option<&Fingerprint>,
     threads: usize,
@@ -26,7 +26,7 @@ pub(super) fn write(
     let workers = u32::try_from(threads.clamp(1, 4)).unwrap_or(1);
     encoder.multithread(workers).map_err(PackError::Sink)?;
     let mut tar = tar::Builder::new(encoder);
-    for item in items {
+    for item in items.iter() {
         let mut header = tar::Header::new_gnu();
         header.set_mode(item.mode);
         header.set_uid(item.uid.into());
@@ -45,13 +45,13 @@ pub(super) fn write(
             }
             Kind::Symlink => {
                 let target = std::fs::read_link(full(root, &item.path))
-                    .map_err(|error| failed("read link", item, error))?;
+                    .map_err(|error| failed("read link", &item, error))?;
                 header.set_entry_type(tar::EntryType::Symlink);
                 tar.append_link(&mut header, item.path(), target)
                     .map_err(PackError::Sink)?;
             }
             Kind::File => {
-                let file = open(root, item)?;
+                let file = open(root, &item)?;
                 header.set_entry_type(tar::EntryType::Regular);
                 header.set_size(item.size);
                 let mut reader = Exact {
@@ -62,7 +62,7 @@ pub(super) fn write(
                 };
                 let appended = tar.append_data(&mut header, item.path(), &mut reader);
                 if let Some(error) = reader.failure {
-                    return Err(failed("read", item, error));
+                    return Err(failed("read", &item, error));
                 }
                 appended.map_err(PackError::Sink)?;
                 packed.bytes += item.size;

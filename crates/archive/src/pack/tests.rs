@@ -12,7 +12,7 @@ use rstest::rstest;
 use super::*;
 use crate::{Wanted, extract, select};
 
-pub(crate) fn items(root: &Path) -> Vec<Item> {
+pub(crate) fn items(root: &Path) -> Items {
     let wanted = Wanted {
         root,
         paths: &["**".into()],
@@ -89,7 +89,7 @@ pub(crate) fn restored(root: &Path) -> Vec<String> {
 
 fn state_with(root: &Path, bits: u32) -> Vec<String> {
     items(root)
-        .into_iter()
+        .iter()
         .map(|item| {
             let path = root.join(item.path());
             let content = match item.kind {
@@ -331,13 +331,19 @@ fn a_file_that_vanished_is_named_and_one_that_became_shorter_still_makes_a_good_
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("gone"), "x").unwrap();
     fs::write(dir.path().join("short"), vec![b'x'; 3 << 20]).unwrap();
+    let short = select(&Wanted {
+        root: dir.path(),
+        paths: &["short".into()],
+        exclude: &[],
+        untracked: None,
+    });
     let found = items(dir.path());
     fs::write(dir.path().join("short"), vec![b'x'; 1_500_000]).unwrap();
     for format in [Format::Zip, Format::TarZstd] {
         let mut archive = Vec::new();
         let done = pack(
             dir.path(),
-            &found[1..],
+            &short.items,
             format,
             Level::Default,
             None,

@@ -4,13 +4,13 @@
 //! thousands of files does not need more memory than its list of items does; and files of one block have their sizes in front of their
 //! data, so that they can be read while they arrive.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, path::Path, sync::Arc};
 
 use super::{
     Packed,
     blocks::{self, Codec},
 };
-use crate::{Fingerprint, Item, Kind, PackError};
+use crate::{Fingerprint, Item, Items, Kind, PackError, number};
 
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -77,42 +77,24 @@ impl Records {
         let flags = u8::from(record.stored) | u8::from(record.described) << 1;
         self.bytes.push(flags);
         self.bytes.u32(record.crc);
-        for mut number in [record.offset - self.last, record.packed, record.size] {
-            while number >= 0x80 {
-                self.bytes.push(number as u8 | 0x80);
-                number >>= 7;
-            }
-            self.bytes.push(number as u8);
+        for value in [record.offset - self.last, record.packed, record.size] {
+            number::put(&mut self.bytes, value);
         }
         self.last = record.offset;
     }
 
     fn iter(&self) -> impl Iterator<Item = Record> {
-        let mut rest = self.bytes.iter().copied();
+        let mut rest = &self.bytes[..];
         let mut offset = 0;
         std::iter::from_fn(move || {
-            let flags = rest.next()?;
-            let mut crc = [0; 4];
-            for byte in &mut crc {
-                *byte = rest.next()?;
-            }
-            let mut number = || {
-                let mut number = 0;
-                for shift in (0..64).step_by(7) {
-                    let byte = rest.next()?;
-                    number |= u64::from(byte & 0x7f) << shift;
-                    if byte < 0x80 {
-                        break;
-                    }
-                }
-                Some(number)
-            };
-            offset += number()?;
+            let ([flags, crc @ ..], behind) = rest.split_first_chunk::<5>()?;
+            rest = behind;
+            offset += number::take(&mut rest);
             Some(Record {
                 offset,
-                packed: number()?,
-                size: number()?,
-                crc: u32::from_le_bytes(crc),
+                packed: number::take(&mut rest),
+                size: number::take(&mut rest),
+                crc: u32::from_le_bytes(*crc),
                 stored: flags & 1 != 0,
                 described: flags & 2 != 0,
             })
@@ -122,7 +104,7 @@ impl Records {
 
 pub(super) fn write(
     root: &Path,
-    items: &[Item],
+    items: &Items,
     codec: Codec,
     mark: Option<&Fingerprint>,
     threads: usize,
@@ -132,30 +114,33 @@ pub(super) fn write(
     let mut out = Out { sink, at: 0 };
     let mut records = Records::default();
     blocks::each(root, items, codec, true, threads, |blocks| {
-        for item in items {
-            let record = file(item, codec, blocks, &mut out, &mut packed)?;
+        while let Some(block) = blocks.next() {
+            let record = file(block?, codec, blocks, &mut out, &mut packed)?;
             records.push(&record);
         }
         Ok(())
     })?;
+    if packed.entries != items.len() as u64 {
+        return Err(PackError::Panicked);
+    }
     let list = out.at;
     for (item, record) in items.iter().zip(records.iter()) {
-        out.put(&list_entry(item, &record, codec))?;
+        out.put(&list_entry(&item, &record, codec))?;
     }
     out.put(&end(items.len() as u64, list, out.at, mark))?;
     Ok(packed)
 }
 
-/// One item with its data.
+/// One item with its data, of which this is the first block.
 fn file(
-    item: &Item,
+    mut block: blocks::Block,
     codec: Codec,
     blocks: &mut dyn Iterator<Item = Result<blocks::Block, PackError>>,
     out: &mut Out<impl Write>,
     packed: &mut Packed,
 ) -> Result<Record, PackError> {
-    let mut next = || blocks.next().unwrap_or(Err(PackError::Panicked));
-    let mut block = next()?;
+    let source = Arc::clone(&block.source);
+    let item = &source.item;
     let mut record = Record {
         offset: out.at,
         packed: block.data.bytes().len() as u64,
@@ -172,7 +157,7 @@ fn file(
     out.put(&header(item, &record, codec)?)?;
     out.put(block.data.bytes())?;
     while !block.last {
-        block = next()?;
+        block = blocks.next().unwrap_or(Err(PackError::Panicked))?;
         out.put(block.data.bytes())?;
         crc.combine(&block.crc);
         record.packed += block.data.bytes().len() as u64;
@@ -429,7 +414,6 @@ mod tests {
             gid: 2,
             size: 5 << 30,
             mtime: 1_234_567_891,
-            mtime_nsec: 0,
         };
         let record = Record {
             offset: 6 << 30,

@@ -201,7 +201,12 @@ fn what_git_does_not_know_is_taken_but_not_what_is_excluded() {
         root: dir.path(),
         paths: &[],
         exclude: &exclude,
-        untracked: Some(Ok(b"a\0d/b\0d/c\0sub/\0../escape\0gone\0")),
+        untracked: Some(&|take| {
+            for name in ["a", "d/b", "d/c", "sub/", "../escape", "gone"] {
+                take(name.as_bytes());
+            }
+            Ok(())
+        }),
     });
     let items: Vec<_> = selected
         .items
@@ -220,14 +225,45 @@ fn what_git_does_not_know_is_taken_but_not_what_is_excluded() {
         root: dir.path(),
         paths: &[],
         exclude: &[],
-        untracked: Some(Ok(b"")),
+        untracked: Some(&|_| Ok(())),
     });
     assert_eq!(selected.messages[0].text, "untracked: no files");
     let selected = select(&Wanted {
         root: dir.path(),
-        paths: &[],
-        exclude: &[],
-        untracked: Some(Err("not a git repository")),
+        paths: &["a".into(), "d".into()],
+        exclude: &exclude,
+        untracked: Some(&|take| {
+            take(b"a");
+            take(b"d/c");
+            take(b"sub/x");
+            Err("not a git repository".into())
+        }),
     });
-    assert_eq!(selected.messages[0].text, "untracked: not a git repository");
+    let items: Vec<_> = (selected.items.iter())
+        .map(|item| item.path().to_owned())
+        .collect();
+    assert_eq!(items, ["a", "d", "d/b"].map(PathBuf::from));
+    assert_eq!(selected.items.len(), 3);
+    assert_eq!(selected.messages[2].text, "untracked: not a git repository");
+    assert_eq!(selected.messages[3].text, "d/c: excluded 1 files");
+}
+
+#[test]
+fn what_many_patterns_mean_is_there_once_and_what_they_leave_out_is_counted_for_each() {
+    let dir = tree(&["a/b/c", "a/b/x", "a-b", "a.c/d", "a0"]);
+    let (items, messages) = run(dir.path(), &["**", "**/b/**", "a*", "{a,a}/b"], &["**/x"]);
+    assert_eq!(items, ["a", "a-b", "a.c", "a.c/d", "a/b", "a/b/c", "a0"]);
+    let patterns = ["**", "**/b/**", "a*", "{a,a}/b"];
+    let counts: Vec<u64> = patterns
+        .iter()
+        .zip(&messages)
+        .map(|(pattern, text)| {
+            let count = text.strip_prefix(&format!("{pattern}: found "));
+            count.unwrap().split(' ').next().unwrap().parse().unwrap()
+        })
+        .collect();
+    // The root 8, a 3, a-b 1, a.c 2, a.c/d 1, a/b 2, a/b/c 1, a0 1; a/b 2, a/b/c 1; a 3, a-b 1, a.c 2, a0 1; a/b 2.
+    assert_eq!(counts, [19, 3, 7, 2]);
+    // Below the root, a, a/b and for itself; below a/b and for itself; below a; below a/b.
+    assert_eq!(messages[4], "**/x: excluded 8 files");
 }

@@ -5,13 +5,12 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
-    os::unix::ffi::OsStrExt,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
-use gantry_agent::{Provenance, Selection};
-use gantry_archive::{Item, Kind, Wanted, select};
+use gantry_agent::Provenance;
+use gantry_archive::{Item, Items, Kind};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -87,7 +86,7 @@ pub(super) fn add(
     name: &str,
     job: u64,
     wanted: &Provenance,
-    items: &mut Vec<Item>,
+    items: &mut Items,
 ) -> Result<(), ArtifactError> {
     if !["", SCHEMA].contains(&wanted.schema_version.as_str()) {
         log::warning(&format!(
@@ -96,9 +95,8 @@ pub(super) fn add(
         ));
     }
     let file = format!("{name}-metadata.json");
-    items.retain(|item| item.path() != Path::new(&file));
     let job = job.to_string();
-    let statement = statement(root, &job, wanted, items)?;
+    let statement = statement(root, &job, wanted, items, Path::new(&file))?;
     let failed =
         |error: io::Error| ArtifactError::new(format!("generating metadata: {file}: {error}"));
     let text = serde_json::to_vec_pretty(&statement).map_err(|error| failed(error.into()))?;
@@ -111,31 +109,7 @@ pub(super) fn add(
         file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds))
     });
     written.map_err(failed)?;
-    let found = select(&Wanted {
-        root,
-        paths: &[format!("./{}", escaped(&file))],
-        exclude: &Selection::default().exclude,
-        untracked: None,
-    });
-    for item in found.items {
-        let at = items.partition_point(|other| {
-            other.path().as_os_str().as_bytes() < item.path().as_os_str().as_bytes()
-        });
-        items.insert(at, item);
-    }
-    Ok(())
-}
-
-fn escaped(name: &str) -> String {
-    name.chars()
-        .flat_map(|char| {
-            "\\*?[]{}"
-                .contains(char)
-                .then_some('\\')
-                .into_iter()
-                .chain([char])
-        })
-        .collect()
+    items.look(root, Path::new(&file)).map_err(failed)
 }
 
 /// Fields and their order are those of the peer's documentation.
@@ -143,10 +117,12 @@ fn statement<'a>(
     root: &Path,
     job: &'a str,
     wanted: &'a Provenance,
-    items: &[Item],
+    items: &Items,
+    own: &Path,
 ) -> Result<Statement<'a>, ArtifactError> {
     let mut subject = Vec::new();
-    for item in items.iter().filter(|item| item.kind == Kind::File) {
+    let is_subject = |item: &Item| item.kind == Kind::File && item.path() != own;
+    for item in items.iter().filter(is_subject) {
         let digest = sha256(&root.join(item.path())).map_err(|error| {
             ArtifactError::new(format!(
                 "generating metadata: {}: {error}",
@@ -251,6 +227,8 @@ fn unix_seconds(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use gantry_archive::{Wanted, select};
+
     use super::*;
 
     #[test]
@@ -285,9 +263,9 @@ mod tests {
         })
         .items;
         add(dir.path(), "art*", 77, &wanted, &mut items).unwrap();
-        let paths: Vec<_> = items.iter().map(Item::path).collect();
+        let paths: Vec<_> = items.iter().map(|item| item.path().to_owned()).collect();
         assert_eq!(paths, ["art*-metadata.json", "dir", "dir/a"].map(Path::new));
-        assert_eq!(items[0].mtime, 1_234_567_890);
+        assert_eq!(items.iter().next().unwrap().mtime, 1_234_567_890);
         let text = fs::read_to_string(dir.path().join("art*-metadata.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let version = format!("v{PEER_VERSION}");

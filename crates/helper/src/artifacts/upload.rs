@@ -9,7 +9,7 @@ use std::{
 };
 
 use gantry_agent::{ArtifactEntry, EntryOutcome, EntryResult, UploadArtifactsRequest};
-use gantry_archive::{Format, Item, Level, PackError, Packed, pack, threads};
+use gantry_archive::{Format, Items, Level, PackError, Packed, pack, threads};
 use ureq::http::Method;
 
 use super::{ArtifactError, BUSY_TRIES, address, client, encoded, fields, provenance, received};
@@ -166,7 +166,7 @@ fn name(text: &str) -> String {
 /// What is packed, each time.
 pub(super) struct Job<'a> {
     pub(super) root: &'a Path,
-    pub(super) items: &'a [Item],
+    pub(super) items: &'a Items,
     pub(super) format: Format,
     pub(super) level: Level,
     /// Name of the archive.

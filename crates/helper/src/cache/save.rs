@@ -13,7 +13,7 @@ use std::{
 };
 
 use gantry_agent::{ArchiveCacheEntry, ArchiveCacheRequest, EntryOutcome, EntryResult, SignedUrl};
-use gantry_archive::{Fingerprint, Format, Growing, Item, Level, pack, threads};
+use gantry_archive::{Fingerprint, Format, Growing, Items, Level, pack, threads};
 use tempfile::NamedTempFile;
 use ureq::http::Method;
 
@@ -171,7 +171,7 @@ pub(crate) fn save(
 }
 
 /// Whether an archive holds just what it would be made of.
-fn is_unchanged(file: &Path, items: &[Item], mark: &Fingerprint) -> bool {
+fn is_unchanged(file: &Path, items: &Items, mark: &Fingerprint) -> bool {
     let Ok(archive) = open(file) else {
         return false;
     };
@@ -179,10 +179,7 @@ fn is_unchanged(file: &Path, items: &[Item], mark: &Fingerprint) -> bool {
         return false;
     };
     let made = (found.mtime(), found.mtime_nsec());
-    if items
-        .iter()
-        .any(|item| (item.mtime, i64::from(item.mtime_nsec)) > made)
-    {
+    if items.newest().is_some_and(|newest| newest > made) {
         return false;
     }
     match Fingerprint::read(&archive) {
@@ -201,7 +198,7 @@ fn is_there(client: &Client, check: &SignedUrl) -> bool {
 struct Making<'a> {
     project_dir: &'a Path,
     entry: &'a ArchiveCacheEntry,
-    items: &'a [Item],
+    items: &'a Items,
     format: Format,
     level: Level,
     mark: &'a Fingerprint,

@@ -266,3 +266,45 @@ fn the_list_is_believed_and_not_the_headers() {
     assert!(!place.root.join("hidden").exists());
     assert_eq!(staged(&place.root), (0, 0));
 }
+
+#[test]
+fn two_empty_files_whose_data_is_at_the_same_place_both_come() {
+    let mut archive = zip(&[("a", FILE, ""), ("b", FILE, "")]);
+    let records: Vec<usize> = (0..archive.len() - 4)
+        .filter(|&at| &archive[at..at + 4] == b"PK\x01\x02")
+        .collect();
+    archive[records[1] + 42..][..4].copy_from_slice(&[0; 4]);
+    let place = Place::new();
+    let growing = empty();
+    thread::scope(|scope| {
+        let extracting = scope.spawn(|| extract_growing(&growing, &place.root, 2));
+        add(&growing, &archive[..archive.len() - 1]);
+        until("both are staged", || staged(&place.root) == (2, 0));
+        add(&growing, &archive[archive.len() - 1..]);
+        growing.finish();
+        extracting.join().unwrap().unwrap();
+    });
+    assert!(place.root.join("a").exists() && place.root.join("b").exists());
+    assert_eq!(staged(&place.root), (0, 0));
+}
+
+#[test]
+fn a_million_files_unpacked_early_need_less_than_twenty_megabytes() {
+    let mut early = Early::default();
+    let of = |number: u64| Unpacked {
+        data: Data {
+            start: number * 50_000,
+            end: number * 50_000 + 49_000,
+            method: DEFLATE,
+            crc: u32::MAX - number as u32,
+        },
+        size: 100_000,
+    };
+    let count = 10_000;
+    (0..count)
+        .map(of)
+        .for_each(|unpacked| early.push(&unpacked));
+    assert!(early.files.len() as u64 / count < 20);
+    assert!(early.iter().eq((0..count).map(of)));
+    assert_eq!(early.count as u64, count);
+}
