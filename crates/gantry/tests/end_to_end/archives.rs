@@ -34,14 +34,10 @@ pub(crate) fn downloads<const N: usize>(of: &JobRecord, script: [&str; N]) -> Jo
     )
 }
 
-/// The job's end, and that of its objects: only then does the next job get its number, and with it its cache volume.
+/// Runs a job of a runner that goes on.
 pub(crate) async fn end(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     let job = host.end_of(host.gitlab.enqueue(work)).await;
     let log = JobLog::of(&job);
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
     (job, log)
 }
 

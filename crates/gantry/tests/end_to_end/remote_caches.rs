@@ -8,7 +8,7 @@ use gantry_testkit::{JobBuilder, JobRecord, ServerJobState};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Config, Docker, Host, JobLog, job, skipped, until};
+use crate::harness::{Config, Docker, Host, JobLog, job, skipped};
 
 /// Words about a cache that could not be used.
 const MISS: &str = "Failed to extract cache";
@@ -65,10 +65,7 @@ async fn host(config: &Config) -> Host {
 async fn end(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     let job = host.end_of(host.gitlab.enqueue(work)).await;
     let log = JobLog::of(&job);
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     assert_eq!(job.state, ServerJobState::Success, "{}", log.text());
     // What was signed is a permission, and neither it nor a key is for people who read logs.
     log.assert_never_says("X-Amz-Signature");

@@ -62,14 +62,10 @@ async fn run_in_turn(
     done
 }
 
-/// One job of a runner that goes on. The next one has its number, and so its volume, only when it is removed.
+/// One job of a runner that goes on.
 async fn next(host: &Host, work: &JobBuilder) -> (JobRecord, JobLog) {
     let id = host.gitlab.enqueue(work);
     let job = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
     let log = JobLog::of(&job);
     (job, log)
 }

@@ -371,10 +371,7 @@ async fn a_job_that_its_server_took_away_meanwhile_is_stopped_and_removed() {
     runner.kill().await;
     host.gitlab.abort(id);
     let runner = host.start();
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     host.finish(runner).await;
     assert!(host.gitlab.job(id).final_updates().is_empty());
 }

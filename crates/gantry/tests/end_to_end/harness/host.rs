@@ -369,7 +369,7 @@ impl Host {
         self.start()
     }
 
-    /// Waits until everything of the jobs so far is removed; the numbers in names are free again then.
+    /// Waits until everything of the jobs so far is removed; the what they made is gone then.
     pub(crate) async fn until_removed(&self) {
         until("the jobs to be removed", async || {
             self.job_folders().is_empty().then_some(())

@@ -6,7 +6,7 @@ use gantry_testkit::{OpenBao, ServerJobState, ServiceBuilder, TestCa};
 use serde_json::{Value, json};
 
 use super::files_with;
-use crate::harness::{Config, Host, JobLog, Processes, gate, job, skipped, until};
+use crate::harness::{Config, Host, JobLog, Processes, gate, job, skipped};
 
 const PASSWORD: &str = "correct-horse-battery$HOME-staple";
 const CERTIFICATE: &str = "-----BEGIN THING-----\nbGluZSBvbmUgb2YgdGhlIHRoaW5n\nbGluZSB0d28gb2YgdGhlIHRoaW5n\n-----END THING-----\n";
@@ -138,10 +138,7 @@ async fn a_real_server_gives_nothing_to_a_job_of_another_branch_and_the_log_says
     let id = host.gitlab.enqueue(&work);
     let runner = host.start();
     let done = host.end_of(id).await;
-    until("the job to be removed", async || {
-        host.job_folders().is_empty().then_some(())
-    })
-    .await;
+    host.until_removed().await;
     host.finish(runner).await;
     assert_eq!(done.state, ServerJobState::Failed);
     assert_eq!(
