@@ -263,10 +263,14 @@ async fn a_dependency_without_its_file_fails_the_job_before_the_script() {
     host.finish(runner).await;
 }
 
-/// A job in the middle of its upload, which the server answers some seconds later.
-async fn in_mid_upload(host: &Host) -> (i64, Runner) {
-    let slow = Fault::on(Endpoint::UploadArtifacts).delay(Duration::from_secs(4));
-    host.gitlab.fault(slow.nth(1));
+/// The server answers some seconds later.
+fn slow() -> Fault {
+    Fault::on(Endpoint::UploadArtifacts).delay(Duration::from_secs(4))
+}
+
+/// A job in the middle of its first upload, with which the server does so.
+async fn in_mid_upload(host: &Host, fault: Fault) -> (i64, Runner) {
+    host.gitlab.fault(fault.nth(1));
     let builds = uploads([
         "echo begun >> /witness/script",
         "mkdir dist; head -c 3000000 /dev/urandom > dist/x",
@@ -290,8 +294,45 @@ async fn an_upload_outlives_the_runner() {
     let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
-    let (id, runner) = in_mid_upload(&host).await;
+    let (id, runner) = in_mid_upload(&host, slow()).await;
     runner.kill().await;
+    let runner = host.start();
+    let job = host.end_of(id).await;
+    let log = JobLog::of(&job);
+    assert_success(&job, &log);
+    assert_eq!(host.witnessed("script"), ["begun"]);
+    assert_eq!(host.witnessed("after"), ["after"]);
+    assert_eq!(job.artifacts.len(), 1);
+    assert_eq!(
+        log.text().matches("coordinator... 201 Created").count(),
+        1,
+        "{}",
+        log.text()
+    );
+    host.finish(runner).await;
+}
+
+/// The server has the whole archive and says nothing; the containers go with the runner, as when the machine is switched off.
+#[rstest]
+#[case::are_killed(&["kill"])]
+#[case::are_removed(&["rm", "--force"])]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_is_made_again_when_the_runner_and_its_containers(#[case] end: &[&str]) {
+    let Some(host) = Host::new(&Config::new()).await else {
+        return;
+    };
+    let hangs = Fault::on(Endpoint::UploadArtifacts).hang();
+    let (id, runner) = in_mid_upload(&host, hangs).await;
+    runner.kill().await;
+    let containers = host.containers("").await;
+    assert!(containers.iter().any(|name| name.contains("-predefined")));
+    for container in &containers {
+        // The build container may be over already.
+        host.docker
+            .attempt(&[end, &[container]].concat())
+            .await
+            .ok();
+    }
     let runner = host.start();
     let job = host.end_of(id).await;
     let log = JobLog::of(&job);
@@ -313,7 +354,7 @@ async fn a_cancel_that_comes_in_mid_upload_interrupts_nothing() {
     let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
-    let (id, runner) = in_mid_upload(&host).await;
+    let (id, runner) = in_mid_upload(&host, slow()).await;
     host.gitlab.cancel(id);
     let job = host.end_of(id).await;
     let log = JobLog::of(&job);
@@ -327,7 +368,7 @@ async fn a_job_that_is_taken_away_in_mid_upload_ends_at_once_and_leaves_nothing(
     let Some(host) = Host::new(&Config::new()).await else {
         return;
     };
-    let (id, runner) = in_mid_upload(&host).await;
+    let (id, runner) = in_mid_upload(&host, slow()).await;
     host.gitlab.abort(id);
     until("the job to be gone", async || {
         host.containers("").await.is_empty().then_some(())
