@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Err(error) = gantry_config::parse(data, Path::new("config.toml"), &BTreeMap::new()) {
-        assert!(!error.to_string().is_empty());
+        let text = error.to_string();
+        assert!(text.contains("config.toml"), "{text}");
+        assert!(!text.contains('\x1b'));
     }
 });
