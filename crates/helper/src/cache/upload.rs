@@ -33,6 +33,8 @@ use crate::{
 const LEAST: u64 = 8 << 20;
 const CONTENT_TYPE: &str = "application/octet-stream";
 const LABEL: &str = "Uploading cache";
+/// Bytes of an answer's body that are looked at.
+const BEGINNING: u64 = 1024;
 
 /// How an archive can be sent whose length is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,12 +126,48 @@ pub(super) fn stream(
     }
 }
 
-fn judge(answer: Result<Answer, HttpError>) -> Result<(), Problem> {
+fn judge(answer: Result<Answer, HttpError>) -> Result<Answer, Problem> {
     let answer = answer?;
     if (200..300).contains(&answer.status) {
-        return Ok(());
+        Ok(answer)
+    } else {
+        Err(received(answer))
     }
-    Err(received(answer))
+}
+
+/// The answer to a PUT.
+fn stored(answer: Result<Answer, HttpError>) -> Result<(), Problem> {
+    let mut answer = judge(answer)?;
+    let (status, has_tag) = (answer.status, answer.header("etag").is_some());
+    match not_of_a_store(status, has_tag, answer.beginning(BEGINNING)) {
+        None => Ok(()),
+        Some(what) => Err(Problem::passing(format!(
+            "{}: received: {}, but with {what} in place of a store's answer",
+            answer.url(),
+            answer.status_text()
+        ))),
+    }
+}
+
+/// What a success comes with that is none: S3 may find out late that it has failed, and a proxy or a page to log in on the way says 200 to
+/// everything. (A server of files may well say 201 with a page.)
+fn not_of_a_store(status: u16, has_tag: bool, beginning: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();
+    let mut text = text.trim_start_matches('\u{feff}').trim_start();
+    if let Some((_, rest)) = text
+        .strip_prefix("<?xml")
+        .and_then(|rest| rest.split_once("?>"))
+    {
+        text = rest.trim_start();
+    }
+    let begins = |tags: &[&str]| tags.iter().any(|tag| text.starts_with(tag));
+    if begins(&["<error>", "<error "]) {
+        Some("an error")
+    } else if status == 200 && !has_tag && begins(&["<!doctype html", "<html"]) {
+        Some("a web page")
+    } else {
+        None
+    }
 }
 
 pub(super) fn retrying(error: String) {
@@ -173,7 +211,7 @@ fn chunks(
     // If the archive does not become whole, its reader fails, and the connection is closed before the last chunk.
     let mut reader = Meter::new(archive.reader(), LABEL, None);
     let body = Body::Reader(&mut reader, None);
-    judge(client.send(&Method::PUT, put.url.expose(), &headers, body))?;
+    stored(client.send(&Method::PUT, put.url.expose(), &headers, body))?;
     reader.finish();
     Ok(())
 }
@@ -197,7 +235,7 @@ fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Pro
         TRIES.run(|_| {
             let mut reader = io::Read::take(archive.reader_at(at), length);
             let body = Body::Reader(&mut reader, Some(length));
-            judge(client.send(&Method::PUT, &url, &[], body))
+            stored(client.send(&Method::PUT, &url, &[], body))
         })?;
         meter.count(length);
         list.extend(["<Latest>", &id, "</Latest>"]);
@@ -212,7 +250,7 @@ fn blocks(client: &Client, put: &SignedUrl, archive: &Growing) -> Result<(), Pro
     TRIES.run(|_| {
         let mut body = list.as_bytes();
         let body = Body::Reader(&mut body, Some(list.len() as u64));
-        judge(client.send(&Method::PUT, &url, &headers, body))
+        stored(client.send(&Method::PUT, &url, &headers, body))
     })?;
     meter.finish();
     Ok(())
@@ -260,7 +298,7 @@ pub(super) fn whole(
                     Some(Ok(next)) if origin(&next) == origin(&url) => url = next,
                     Some(Err(text)) => return Err(Problem::passing(text)),
                     Some(Ok(_)) | None => {
-                        judge(answer)?;
+                        stored(answer)?;
                         reader.finish();
                         return Ok(());
                     }

@@ -11,7 +11,7 @@ use gantry_agent::{MultipartUpload, SignedUrl, UploadPart};
 use gantry_archive::Growing;
 use ureq::http::Method;
 
-use super::{LABEL, judge};
+use super::{LABEL, judge, stored};
 use crate::{
     cache::{TRIES, headers_of},
     http::{Body, Client, element, retry::Problem, shown},
@@ -156,7 +156,7 @@ impl Sending<'_> {
             if let Ok(answer) = &answer {
                 tag = answer.header("etag").map(str::to_owned);
             }
-            judge(answer)
+            stored(answer)
         })?;
         let number = place + 1;
         let tag = tag
@@ -176,13 +176,8 @@ fn complete(client: &Client, post: &SignedUrl, list: &str) -> Result<(), Problem
     headers.push(("Content-Type".into(), "application/xml".into()));
     let mut body = list.as_bytes();
     let body = Body::Reader(&mut body, Some(list.len() as u64));
-    let answer = client.send(&Method::POST, post.url.expose(), &headers, body);
-    let mut text = String::new();
-    let answer = answer.map(|mut answer| {
-        text = String::from_utf8_lossy(answer.beginning(64 << 10)).into_owned();
-        answer
-    });
-    judge(answer)?;
+    let mut answer = judge(client.send(&Method::POST, post.url.expose(), &headers, body))?;
+    let text = String::from_utf8_lossy(answer.beginning(64 << 10)).into_owned();
     if text.contains("<CompleteMultipartUploadResult") {
         return Ok(());
     }

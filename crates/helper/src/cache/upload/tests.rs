@@ -55,6 +55,65 @@ fn the_address_says_whether_a_length_must_be_known(
     assert_eq!(Way::of_address(&signed(url, header)), way);
 }
 
+#[rstest]
+#[case(200, false, "", None)]
+#[case(200, false, "stored", None)]
+#[case(
+    200,
+    false,
+    "\n<!DOCTYPE html><title>Log in</title>",
+    Some("a web page")
+)]
+#[case(200, false, "<HTML>", Some("a web page"))]
+#[case(200, true, "<html>", None)]
+#[case(201, false, "<!DOCTYPE HTML PUBLIC><title>201 Created</title>", None)]
+#[case(
+    200,
+    true,
+    "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code></Error>",
+    Some("an error")
+)]
+#[case(200, true, "<?xml version=\"1.0\"?><CopyObjectResult/>", None)]
+fn a_success_with_the_words_of_another_is_none(
+    #[case] status: u16,
+    #[case] has_tag: bool,
+    #[case] body: &str,
+    #[case] expected: Option<&str>,
+) {
+    assert_eq!(not_of_a_store(status, has_tag, body.as_bytes()), expected);
+}
+
+/// One request is answered so.
+fn answering(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten().take(1) {
+            let mut reader = BufReader::new(&stream);
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok() && line != "\r\n" {
+                line.clear();
+            }
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}/k?X-Amz-Signature=s3cret")
+}
+
+#[test]
+fn a_page_to_log_in_is_no_upload() {
+    let client = super::super::client(10, None);
+    let url = answering("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>");
+    let answer = client.send(&Method::PUT, &url, &[], Body::None);
+    let problem = stored(answer).unwrap_err();
+    let address = url.split('?').next().unwrap();
+    assert_eq!(
+        problem.text,
+        format!("{address}: received: 200 OK, but with a web page in place of a store's answer")
+    );
+    assert!(problem.is_passing());
+}
+
 #[test]
 fn more_is_added_to_a_query_and_not_to_a_fragment() {
     assert_eq!(
