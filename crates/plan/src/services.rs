@@ -198,7 +198,9 @@ fn environment(variables: &Variables, service: &Image) -> Result<Env, Cause> {
         .chain(&service.variables)
         .cloned()
         .collect();
-    let own = service.variables.iter().map(|variable| {
+    // One without a name is left out as in the job's own list; the engine would refuse the container.
+    let named = service.variables.iter().filter(|own| !own.key.is_empty());
+    let own = named.map(|variable| {
         let value = if variable.raw {
             variable.value.clone()
         } else {

@@ -1,6 +1,6 @@
 //! Evaluation.
 
-use super::value::Data;
+use super::value::{Data, Kind};
 use super::{Binary, Expression, MAX_BYTES, MoaError, Node, Piece, Unary, Value};
 
 fn error<T>(at: usize, message: impl Into<String>) -> Result<T, MoaError> {
@@ -26,7 +26,14 @@ pub(super) fn template(pieces: &[Piece], root: &Value) -> Result<Value, MoaError
                     let kind = value.kind();
                     return error(
                         expression.at,
-                        format!("cannot put a {kind} into text: convert it by str()"),
+                        format!(
+                            "cannot put {} {kind} into text: convert it by str()",
+                            if matches!(kind, Kind::Array | Kind::Object) {
+                                "an"
+                            } else {
+                                "a"
+                            }
+                        ),
                     );
                 };
                 sensitive |= value.is_sensitive();

@@ -97,6 +97,7 @@ fn expressions(#[case] expression: &str, #[case] expected: &str) {
     "cannot put a number into text: convert it by str() (at character 17)"
 )]
 #[case("on: ${{ job.inputs.on }}", "cannot put a bool into text")]
+#[case("all: ${{ job.inputs.list }}", "cannot put an array into text")]
 #[case("${{ job.inputs.missing }}", "attribute \"missing\" not found")]
 #[case("${{ missing }}", "unknown identifier \"missing\" (at character 5)")]
 #[case(

@@ -197,6 +197,7 @@ fn a_service_gets_public_and_runner_made_variables_and_its_own_after_them() {
         public("FROM_OWN", "<$OWN>"),
         public("CHAIN", "$FROM_OWN"),
         public("SELF", "$SELF"),
+        public("", "without a name"),
         Variable {
             raw: true,
             ..public("RAW", "$OWN")
