@@ -142,7 +142,7 @@ impl Bench<'_> {
         docker(&["network", "create", NAME]).await?;
         let service = ["run", "-d", "--name", NAME, "--network", NAME, image];
         docker(&[&service[..], &LISTEN].concat()).await?;
-        let look = format!("until nc -z {NAME} {PORT}; do sleep 0.05; done");
+        let look = format!("until nc -w 1 {NAME} {PORT} < /dev/null; do sleep 0.05; done");
         let in_network = ["run", "--rm", "--network", NAME, image];
         docker(&[&in_network[..], &["sh", "-c", &look]].concat()).await?;
         docker(&[&in_network[..], &["true"]].concat()).await?;

@@ -187,7 +187,8 @@ async fn sources_of_a_server_that_wants_a_certificate_fail_a_job_without_one() {
     let (job, log) = end(&host, &builds(&git, [])).await;
     assert_eq!(job.state, ServerJobState::Failed, "{}", log.text());
     assert_eq!(job.exit_code, Some(128));
-    log.assert_says("alert");
+    // Whether git gets to read why the server hangs up is a matter of chance.
+    log.assert_says("fatal: unable to access");
     log.assert_never_says("does not trust");
     assert!(git.requests().is_empty());
     host.finish(runner).await;

@@ -152,7 +152,7 @@ fn an_image_that_is_missing_fails_its_job_and_names_it() {
     let done = repository.exec(&["--pull-policy", "never"]);
     done.assert(
         1,
-        &["image \"gantry.test/nowhere:1\" is not present and the pull policy is \"never\""],
+        &["image \"gantry.test/nowhere:1\" not found: the engine does not have it, and the pull policy is \"never\""],
     );
     repository.assert_nothing_left();
 }
